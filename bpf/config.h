@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Fixed before load: user space sets these between open and load, the verifier removes dead branches. */
+#ifndef PT_CONFIG_H
+#define PT_CONFIG_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "ptrig/abi.h"
+#include "ptrig/reasons.h"
+
+const volatile __u32 cfg_tick_hz = 250;     /* jiffies a second, measured */
+const volatile __u32 cfg_rules_max = 4096;  /* pt_rules holds twice as many: two generations */
+const volatile __u32 cfg_lists_max = 4096;  /* likewise pt_lists */
+
+#endif

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every struct that crosses a map, for the BPF programs and for user space. Fields are in host byte
+ * order unless their type is __be16 or __be32. Times are CLOCK_BOOTTIME nanoseconds. A change of
+ * layout or meaning raises PTRIG_ABI; a running gateway with another number is started afresh.
+ */
+#ifndef PTRIG_ABI_H
+#define PTRIG_ABI_H
+
+#include <linux/types.h>
+
+#define PTRIG_ABI 1
+
+#define PTRIG_MAX_RULES 65536        /* a rule's slot is 16 bits */
+#define PTRIG_MAX_RANGES 16          /* ranges on each side of a rule */
+#define PTRIG_MAX_RULES_PER_PORT 16  /* rules on one port of one protocol */
+#define PTRIG_NAME_SIZE 32           /* rule name and its NUL */
+
+/* Bits of a protocol mask, and the index of a protocol in the port tables. */
+#define PTRIG_TCP 1U
+#define PTRIG_UDP 2U
+#define PTRIG_PROTO_INDEX_TCP 0U
+#define PTRIG_PROTO_INDEX_UDP 1U
+
+/*
+ * Port tables (pt_trig_ports, pt_open_ports, pt_host_ports): arrays of __u32, one table each per
+ * generation, at index PTRIG_PORT_INDEX(generation, protocol index, port).
+ * An entry is 0 (no rule), slot + 1 (one rule), or PTRIG_PORT_LIST | list (several: pt_lists).
+ * Example: 6667/tcp triggers the rule in slot 0 only: entry 1.
+ */
+#define PTRIG_PORTS 65536U
+#define PTRIG_PORT_INDEX(gen, proto_index, port) (((gen) << 17) | ((proto_index) << 16) | (port))
+#define PTRIG_PORT_LIST 0x80000000U
+#define PTRIG_PORT_TABLE_SIZE (4 * PTRIG_PORTS)
+
+/* The rules of one port in file order. Example: {count 2, slot {3, 0}}: rule 3 is asked first. */
+struct ptrig_list {
+	__u16 count;
+	__u16 slot[PTRIG_MAX_RULES_PER_PORT];
+	__u16 pad[3];
+};
+
+/* Open ports first..last of the protocols in `protos` lead to host_first.. on the host.
+ * Example: WAN 6000-6010/udp to host 7000-7010: {6000, 6010, 7000, PTRIG_UDP}. */
+struct ptrig_range {
+	__u16 first;
+	__u16 last;
+	__u16 host_first;
+	__u8 protos;
+	__u8 pad;
+};
+
+#define PTRIG_RULE_SOURCE_LAN 0x001U     /* on-link sources of the ingress interface may trigger */
+#define PTRIG_RULE_SOURCE_ROUTED 0x002U  /* also those routed back by it */
+#define PTRIG_RULE_SOURCE_SET 0x004U     /* and those in sources_set (prefixes, MACs) */
+#define PTRIG_RULE_CONTACTED 0x008U      /* remotes = contacted: a lease per remote */
+#define PTRIG_RULE_REFRESH_TRAFFIC 0x010U
+#define PTRIG_RULE_TAKEOVER 0x020U
+#define PTRIG_RULE_CLOSE_CONNECTION 0x040U
+#define PTRIG_RULE_CONFIRM 0x080U
+#define PTRIG_RULE_KILL 0x100U           /* on_close = kill */
+#define PTRIG_RULE_LOG 0x200U
+
+/*
+ * pt_rules[generation * max_rules + slot]. id is 0 in an unused slot; else its low 16 bits are the
+ * slot and its high 16 a counter that is never 0 and changes with every new use of the slot.
+ * A set is a number in pt_prefixes and pt_macs; 0 is "no set": anything.
+ * Example: "ftp-active" in slot 0: id 0x00010000, timeout_ns 600000000000, open[0] {50000, 50010, 50000, TCP}.
+ */
+struct ptrig_rule {
+	__u32 id;
+	__u32 flags;
+	__u64 timeout_ns;
+	__u64 yield_after_ns;  /* 0: never */
+	__u64 cooldown_ns;     /* 0: none */
+	__u64 max_lifetime_ns; /* 0: none */
+	__u32 sources_set;
+	__u32 trigger_remotes_set;
+	__u32 remotes_set;
+	__u32 session_limit; /* per lease, 0: none */
+	__u32 open_count;
+	__u32 pad;
+	struct ptrig_range open[PTRIG_MAX_RANGES];
+	char name[PTRIG_NAME_SIZE];
+};
+
+/* pt_config[generation]: [timeouts], [limits] and deny_remotes of the configuration. */
+struct ptrig_config {
+	__u64 tcp_established_ns;
+	__u64 tcp_transitory_ns;
+	__u64 udp_ns;
+	__u64 halfopen_ns;
+	__u64 icmp_ns;
+	__u32 leases_per_host;         /* 0: no limit */
+	__u32 sessions_per_host;       /* 0: no limit */
+	__u32 new_sessions_per_second; /* per lease, 0: no limit */
+	__u32 deny_set;                /* prefixes that never open a session; 0: none */
+};
+
+/* pt_state[0]: who owns these pins, and the generation that packets use. */
+struct ptrig_state {
+	__u32 abi;        /* PTRIG_ABI */
+	__u32 active;     /* generation in use: 0 or 1 */
+	__u64 netns_ino;  /* of /proc/self/ns/net */
+	__u64 netns_dev;
+	__u32 max_rules;
+	__u32 max_leases;
+	__u32 max_sessions;
+	__u32 max_halfopen;
+	__u32 max_lists;
+	__u32 generation; /* counts the switches */
+	__u64 applied_ns;
+};
+
+/* pt_usage[0]: how much is in use. */
+struct ptrig_usage {
+	__u64 sessions;
+	__u64 halfopen;
+	__u64 leases;
+	__u64 conns;
+	__u64 events_lost;
+	__u32 next_lease; /* the last lease id given */
+	__u32 next_cand;  /* the last candidate slot given */
+};
+
+/* pt_prefixes: LPM trie; prefix_bits counts the 32 bits of `set` too. Value: a __u32, unused.
+ * Example: 203.0.113.0/24 in set 7: {56, 7, 203.0.113.0}. */
+struct ptrig_prefix_key {
+	__u32 prefix_bits;
+	__u32 set; /* compared bytewise: same order on both sides */
+	__be32 address;
+};
+
+/* pt_macs: hash; the MAC addresses of a `sources` set. Value: a __u32, unused. */
+struct ptrig_mac_key {
+	__u32 set;
+	__u8 mac[6];
+	__u16 pad;
+};
+
+/* pt_wan_addrs: hash; an address of a WAN interface. Value: __u32, 1 = primary. */
+struct ptrig_wan_key {
+	__u32 ifindex;
+	__be32 address;
+};
+
+#define PTRIG_IFACE_LAN 1U
+#define PTRIG_IFACE_WAN 2U
+#define PTRIG_IFACE_XDP 4U /* its XDP program is attached natively and it takes redirected frames */
+#define PTRIG_IFACE_L3 8U  /* has no Ethernet header (ppp, wireguard, tun) */
+
+/* pt_ifaces: hash by ifindex. */
+struct ptrig_iface {
+	__u32 flags;
+	__u32 mtu;
+};
+
+/* pt_leases: hash. remote is 0 unless the rule's remotes are `contacted`. */
+struct ptrig_lease_key {
+	__u32 rule; /* id */
+	__be32 remote;
+};
+
+enum ptrig_lease_state {
+	PTRIG_LEASE_LIVE = 1,  /* until refreshed_ns + the rule's timeout */
+	PTRIG_LEASE_ENDED = 2, /* kept until the rule's cooldown is over */
+	PTRIG_LEASE_DEAD = 3,  /* being deleted by whoever set this; never revived */
+};
+
+#define PTRIG_LEASE_ONLINK 1U /* the host is on-link on an Ethernet and `mac` is its own */
+#define PTRIG_LEASE_CONN 2U   /* close = connection, and all its trigger connections are tracked */
+
+/* The part of a lease that is read. Example: granted at 90 s to 192.168.77.11 for its packet to
+ * 203.0.113.10:6667/tcp, which left by WAN address 203.0.113.2; refreshed at 95 s. */
+struct ptrig_lease_info {
+	__u32 id; /* of this grant: a new one at each grant and takeover */
+	__u8 state;
+	__u8 flags;
+	__u8 trigger_proto; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 end_reason;    /* enum ptrig_reason, once ended */
+	__u64 granted_ns;
+	__u64 refreshed_ns;
+	__u64 ended_ns;
+	__be32 host;
+	__be32 wan;
+	__be32 trigger_remote;
+	__be16 trigger_port;
+	__u8 mac[6];
+	__u32 lan_ifindex;
+	__u32 wan_ifindex;
+	__u32 refreshed_tick; /* jiffies */
+	__u32 conns;          /* open trigger connections, close = connection only */
+};
+
+/* Value of pt_leases, on the BPF side with its spin lock in front. User space reads it as this too. */
+struct ptrig_lease {
+#ifdef __bpf__
+	struct bpf_spin_lock lock;
+#else
+	__u32 lock;
+#endif
+	__u32 tokens;     /* bucket of new sessions, in thousandths */
+	__u64 tokens_ns;  /* when it was last filled */
+	__u32 sessions;   /* now, half-open ones too */
+	__u32 pad;
+	__u64 packets;    /* of sessions that have ended */
+	__u64 bytes;
+	struct ptrig_lease_info info;
+};
+
+#define PTRIG_SIDE_WAN 1U /* packets that arrive at the WAN */
+#define PTRIG_SIDE_LAN 2U /* packets that arrive from the host */
+
+/*
+ * pt_sessions, pt_halfopen: hash; the tuple of a packet as it arrives on that side.
+ * Example: remote 203.0.113.10:4000 to WAN 203.0.113.2:113 is {.10, .2, 4000, 113, TCP, SIDE_WAN}; its
+ * host's answers are {192.168.77.11, 203.0.113.10, 113, 4000, TCP, SIDE_LAN}.
+ */
+struct ptrig_session_key {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 side;
+	__u16 pad;
+};
+
+enum ptrig_session_state {
+	PTRIG_SESSION_HALFOPEN = 1,    /* the host has not answered */
+	PTRIG_SESSION_TRANSITORY = 2,  /* TCP: handshake under way */
+	PTRIG_SESSION_ESTABLISHED = 3,
+	PTRIG_SESSION_CLOSING = 4,     /* FIN both ways, or RST */
+};
+
+#define PTRIG_SESSION_NEXTHOP 0x01U /* oif, dmac, smac and mtu are known */
+#define PTRIG_SESSION_L3 0x02U      /* oif has no Ethernet header */
+#define PTRIG_SESSION_XDP 0x04U     /* oif takes frames redirected by XDP */
+#define PTRIG_SESSION_KILL 0x08U    /* ends with its lease */
+#define PTRIG_SESSION_FIN 0x10U     /* a FIN has passed in this direction */
+#define PTRIG_SESSION_CT 0x20U      /* the kernel's conntrack knows the tuple */
+#define PTRIG_SESSION_OWN 0x40U     /* began with the host's own packet from an open port */
+
+/*
+ * One direction of a session; its other direction is the entry under the mirrored key. The entry of
+ * the LAN side is the session: it ends when seen_ns (the host's last packet, a second's precision)
+ * is older than the state's idle time, or 0. Only who swaps a seen_ns to 0 deletes the pair.
+ */
+struct ptrig_session {
+	__u64 seen_ns;
+	__u64 packets; /* this direction */
+	__u64 bytes;   /* IP length, this direction */
+	__u32 checked; /* jiffies of TC's last look */
+	__u32 rule;    /* id */
+	__u32 lease;   /* id of the grant */
+	__u32 oif;     /* where this direction goes */
+	__be32 addr;   /* WAN side: the new destination (host). LAN side: the new source (WAN) */
+	__be16 port;
+	__u8 state;
+	__u8 flags;
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u16 mtu; /* of oif; 0: not known */
+	__u16 pad;
+};
+
+/* pt_cands: array; what LAN ingress saw of a packet that may trigger, for WAN egress.
+ * skb->tc_index carries the slot. */
+#define PTRIG_CANDS 4096U /* slots 1..4095; 0 means none */
+#define PTRIG_CAND_ONLINK 1U
+#define PTRIG_CAND_MAC 2U
+struct ptrig_cand {
+	__be32 host;
+	__be32 remote;
+	__be16 host_port;
+	__be16 remote_port;
+	__u8 proto;
+	__u8 tcp_flags;
+	__u8 mac[6];
+	__u32 lan_ifindex;
+	__u32 flags;
+};
+
+/* pt_conns: hash; a trigger connection, for `confirm` and `close = "connection"`. */
+struct ptrig_conn_key {
+	__be32 host;
+	__be32 remote;
+	__be16 host_port;
+	__be16 remote_port;
+	__u32 rule; /* id */
+	__u8 proto;
+	__u8 pad[3];
+};
+
+#define PTRIG_CONN_PENDING 1U  /* confirm: the remote has not answered */
+#define PTRIG_CONN_FIN_LAN 2U
+#define PTRIG_CONN_FIN_WAN 4U
+#define PTRIG_CONN_COUNTED 8U  /* in its lease's conns */
+struct ptrig_conn {
+	__u64 seen_ns; /* 0: being deleted */
+	struct ptrig_cand cand;
+	__u32 lease;
+	__u32 flags;
+	__be32 wan;
+	__u32 wan_ifindex;
+};
+
+/* pt_hosts: hash by the host's __be32 address. Both 32-bit halves all ones: being deleted. */
+struct ptrig_host {
+	__u32 leases;
+	__u32 sessions;
+};
+
+/* pt_hits: per-CPU array by slot. Counts since the rule got its id. */
+struct ptrig_hits {
+	__u32 id;
+	__u32 pad;
+	__u64 triggers;
+	__u64 granted;
+	__u64 refused[9]; /* index: reason - PTRIG_FLAGS */
+};
+#define PTRIG_REFUSALS (PTRIG_BUSY - PTRIG_FLAGS + 1)
+
+/* pt_last: array by slot; the last trigger that was decided on. */
+struct ptrig_last {
+	__u32 id;
+	__u32 reason;
+	__u64 time_ns;
+	__be32 host;
+	__be32 remote;
+	__u64 event_ns;   /* when the last refusal was reported */
+	__u32 suppressed; /* refusals not reported since */
+	__u32 pad;
+};
+
+enum ptrig_event_type {
+	PTRIG_EVENT_GRANTED = 1,
+	PTRIG_EVENT_REFUSED = 2,
+	PTRIG_EVENT_TAKEOVER = 3,
+	PTRIG_EVENT_MOVED = 4,
+	PTRIG_EVENT_ENDED = 5,
+};
+
+/* pt_events: ring buffer records. */
+struct ptrig_event {
+	__u64 time_ns;
+	__u32 type;
+	__u32 reason;
+	__u32 rule;  /* id */
+	__u32 lease; /* id; 0 for a refusal */
+	__be32 host; /* who holds, held or was refused */
+	__be32 old_host; /* takeover, moved: who held it before; refused: who holds it */
+	__be32 remote;
+	__be32 wan;
+	__be16 port; /* trigger port */
+	__u8 proto;
+	__u8 pad;
+	__u8 mac[6];
+	__u16 pad2;
+	__u32 suppressed; /* refusals of this rule that were not reported before this one */
+	__u32 sessions;   /* ended: sessions that go on */
+};
+
+/* Arguments of the SEC("syscall") program pt_admin. */
+enum ptrig_admin_op {
+	PTRIG_ADMIN_SWEEP = 1,          /* delete what has ended by time */
+	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
+	PTRIG_ADMIN_CLOSE_SESSIONS = 3, /* end the sessions, half-open too, that match */
+};
+struct ptrig_admin {
+	__u32 op;
+	__u32 rule;    /* id; 0: any */
+	__u32 lease;   /* id; 0: any */
+	__be32 host;   /* 0: any */
+	__be32 remote; /* 0: any */
+	__be32 wan;    /* 0: any */
+	__u32 reason;  /* enum ptrig_reason of the END kind, for events */
+	__u32 pad;
+	/* results */
+	__u32 leases;   /* ended */
+	__u32 sessions; /* removed */
+	__u32 halfopen; /* removed */
+	__u32 conns;    /* removed */
+};
+
+#endif
