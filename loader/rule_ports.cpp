@@ -1,0 +1,174 @@
+// Text of ports: "21/tcp", "6000-6010/tcp+udp" and mapped "6000-6010=7000/udp", read and printed.
+// Every refusal says how it would be right.
+#include <fmt/format.h>
+
+#include "include/ptrig/abi.h"
+#include "loader/rule.h"
+#include "loader/rule_text.h"
+
+namespace ptrig {
+namespace {
+
+using text::quoted;
+
+constexpr unsigned kLastPort = 65535;
+
+template <typename... Args> auto refuse(std::string_view whole, fmt::format_string<Args...> format, Args &&...args) {
+	return fail(quoted(whole) + ": " + fmt::format(format, std::forward<Args>(args)...), Status::kInput);
+}
+
+std::string_view protos_text(Protos protos) {
+	return protos == PTRIG_TCP ? "tcp" : protos == PTRIG_UDP ? "udp" : "tcp+udp";
+}
+
+Result<Protos> parse_protos(std::string_view word, std::string_view whole) {
+	for (const Protos protos : {PTRIG_TCP, PTRIG_UDP, PTRIG_TCP | PTRIG_UDP})
+		if (word == protos_text(protos))
+			return protos;
+	return refuse(whole, "the protocol is tcp, udp or tcp+udp, not {}", quoted(word));
+}
+
+Result<std::uint16_t> parse_port(std::string_view word, std::string_view whole) {
+	if (word.empty())
+		return refuse(whole,
+			      "a port number is missing: write 1 to 65535, as in \"21/tcp\" or \"6000-6010/udp\"");
+	if (word.find_first_not_of("0123456789") != std::string_view::npos)
+		return refuse(whole, "{} is not a port number: write 1 to 65535", quoted(word));
+	const std::size_t zeros = word.find_first_not_of('0');
+	if (zeros == std::string_view::npos)
+		return refuse(whole, "there is no port 0: ports are 1 to 65535");
+	if (zeros > 0)
+		return refuse(whole, "write port numbers without a leading 0");
+	const auto number = text::whole_number(word);
+	if (!number || *number > kLastPort)
+		return refuse(whole, "no port is above 65535: ports are 1 to 65535");
+	return static_cast<std::uint16_t>(*number);
+}
+
+/// "21" or "6000-6010".
+Result<PortRange> parse_ports(std::string_view ports, Protos protos, std::string_view whole) {
+	const std::size_t dash = ports.find('-');
+	const auto first = parse_port(ports.substr(0, dash), whole);
+	if (!first)
+		return tl::unexpected(first.error());
+	if (dash == std::string_view::npos)
+		return PortRange{*first, *first, protos};
+	const auto last = parse_port(ports.substr(dash + 1), whole);
+	if (!last)
+		return tl::unexpected(last.error());
+	if (*last < *first)
+		return refuse(whole, "the range runs backwards: write \"{}\"",
+			      to_string(PortRange{*last, *first, protos}));
+	return PortRange{*first, *last, protos};
+}
+
+/// "PORTS/PROTO" taken apart at its last slash.
+struct Parts {
+	std::string_view ports;
+	Protos protos;
+};
+Result<Parts> parse_parts(std::string_view whole) {
+	const std::size_t slash = whole.rfind('/');
+	if (slash == std::string_view::npos) {
+		if (parse_open_range(std::string(whole) + "/tcp"))
+			return refuse(whole,
+				      "the protocol is missing: write \"{0}/tcp\", \"{0}/udp\" or \"{0}/tcp+udp\"",
+				      whole);
+		return refuse(whole, "not a port: write one as in \"21/tcp\" or \"6000-6010/udp\"");
+	}
+	const auto protos = parse_protos(whole.substr(slash + 1), whole);
+	if (!protos)
+		return tl::unexpected(protos.error());
+	return Parts{whole.substr(0, slash), *protos};
+}
+
+/// ":" is a range to iptables and a mapping to docker: neither is guessed, the right spellings are offered.
+tl::unexpected<Error> refuse_colon(std::string_view whole, bool may_be_mapped) {
+	const std::string range = text::replaced(whole, ':', '-');
+	const std::string mapping = text::replaced(whole, ':', '=');
+	const bool range_is_right = parse_port_range(range).has_value();
+	const bool mapping_is_right = may_be_mapped && parse_open_range(mapping).has_value();
+	if (range_is_right && mapping_is_right)
+		return refuse(whole,
+			      "\":\" could mean two things: write \"{}\" for a range, \"{}\" for WAN port to host port",
+			      range, mapping);
+	if (range_is_right)
+		return refuse(whole, "a range is written with \"-\": write \"{}\"", range);
+	if (mapping_is_right)
+		return refuse(whole, "a mapping is written with \"=\": write \"{}\"", mapping);
+	if (!may_be_mapped)
+		return refuse(whole, "\":\" is not used: write a range as in \"6000-6010/tcp\"");
+	return refuse(whole, "\":\" is not used: write a range as in \"6000-6010/tcp\", "
+			     "WAN ports to host ports as in \"6000-6010=7000/udp\"");
+}
+
+Result<std::uint16_t> parse_host_port(std::string_view word, const PortRange &wan, std::string_view whole) {
+	if (word.find('-') != std::string_view::npos)
+		return refuse(whole, "after \"=\" comes only the first host port, as in \"6000-6010=7000/udp\"");
+	const auto first = parse_port(word, whole);
+	if (!first)
+		return tl::unexpected(first.error());
+	const unsigned last = *first + (wan.last - wan.first);
+	if (last > kLastPort)
+		return refuse(whole, "the host ports would run up to {}: for {} ports the first can be {} at most",
+			      last, wan.last - wan.first + 1, kLastPort - (wan.last - wan.first));
+	return *first;
+}
+
+std::string ports_text(unsigned first, unsigned last) {
+	return first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
+}
+
+} // namespace
+
+Result<PortRange> parse_port_range(std::string_view text) {
+	if (text.find(':') != std::string_view::npos)
+		return refuse_colon(text, false);
+	const auto parts = parse_parts(text);
+	if (!parts)
+		return tl::unexpected(parts.error());
+	if (parts->ports.find('=') != std::string_view::npos)
+		return refuse(text, "only open ports are mapped to host ports (\"=\"): write one port or range, as in "
+				    "\"6000-6010/tcp\"");
+	return parse_ports(parts->ports, parts->protos, text);
+}
+
+Result<OpenRange> parse_open_range(std::string_view text) {
+	if (text.find(':') != std::string_view::npos)
+		return refuse_colon(text, true);
+	const auto parts = parse_parts(text);
+	if (!parts)
+		return tl::unexpected(parts.error());
+	const std::size_t equals = parts->ports.find('=');
+	const std::string_view wan_ports = parts->ports.substr(0, equals);
+	if (equals != std::string_view::npos && wan_ports.find('/') != std::string_view::npos)
+		return refuse(text, "the protocol is written once, at the end, as in \"6000-6010=7000/udp\"");
+	const auto wan = parse_ports(wan_ports, parts->protos, text);
+	if (!wan)
+		return tl::unexpected(wan.error());
+	if (equals == std::string_view::npos)
+		return OpenRange{*wan, wan->first};
+	const auto host_first = parse_host_port(parts->ports.substr(equals + 1), *wan, text);
+	if (!host_first)
+		return tl::unexpected(host_first.error());
+	return OpenRange{*wan, *host_first};
+}
+
+std::string to_string(const PortRange &range) {
+	return ports_text(range.first, range.last) + "/" + std::string(protos_text(range.protos));
+}
+
+std::string to_string(const OpenRange &open) {
+	if (open.host_first == open.wan.first)
+		return to_string(open.wan);
+	return fmt::format("{}={}/{}", ports_text(open.wan.first, open.wan.last), open.host_first,
+			   protos_text(open.wan.protos));
+}
+
+std::string describe(const OpenRange &open) {
+	const unsigned host_last = open.host_first + (open.wan.last - open.wan.first);
+	return fmt::format("WAN {} → host {} {}", ports_text(open.wan.first, open.wan.last),
+			   ports_text(open.host_first, host_last), protos_text(open.wan.protos));
+}
+
+} // namespace ptrig
