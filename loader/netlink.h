@@ -26,11 +26,12 @@ struct Link {
 	std::string name;
 	std::string
 		kind; ///< IFLA_INFO_KIND: veth, tun, bridge, vlan, ppp, wireguard, bond, ifb, ...; empty for hardware
-	std::string driver;     ///< of the device, as `ethtool -i` says: virtio_net, ixgbe, veth, ...; empty if unknown
-	bool up = false;        ///< IFF_UP
-	bool running = false;   ///< IFF_RUNNING: up and with carrier
-	std::uint32_t mtu = 0;  ///< bytes
-	std::optional<Mac> mac; ///< only of devices with an Ethernet header
+	std::string driver; ///< of hardware, as `ethtool -i` says: virtio_net, ixgbe, ...; empty if unknown, and where
+			    ///< kind is set
+	bool up = false;    ///< IFF_UP
+	bool running = false;         ///< IFF_RUNNING: up and with carrier
+	std::uint32_t mtu = 0;        ///< bytes
+	std::optional<Mac> mac;       ///< only of devices with an Ethernet header
 	std::uint16_t arphrd = 0;     ///< ARPHRD_*
 	bool ethernet = false;        ///< its packets begin with an Ethernet header (false: PTRIG_IFACE_L3)
 	bool wireless = false;        ///< a Wi-Fi device
@@ -90,7 +91,7 @@ struct Change {
 		kLinkGone,
 		kAddress, ///< IPv4 address added or changed
 		kAddressGone,
-		kRoute,  ///< an IPv4 route outside the local table came or went (ifindex 0 if it has none of its own)
+		kRoute,  ///< a default route of the main table came or went (ifindex 0 if it has several)
 		kResync, ///< messages were lost (ENOBUFS): anything may have changed, read everything
 	} kind = Kind::kResync;
 	std::uint32_t ifindex = 0;
@@ -99,7 +100,7 @@ struct Change {
 	bool operator==(const Change &) const = default;
 };
 
-/// A subscription to link, IPv4 address and IPv4 route changes. Open it before read_network(), so that nothing is
+/// A subscription to link, IPv4 address and default route changes. Open it before read_network(), so that nothing is
 /// missed.
 class NetworkMonitor {
 public:

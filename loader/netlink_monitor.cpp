@@ -1,0 +1,141 @@
+// The subscription to changes of links, IPv4 addresses and default routes.
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include "loader/netlink.h"
+#include "loader/netlink_socket.h"
+
+namespace ptrig {
+
+namespace {
+
+std::optional<Change> parse_link_change(const nlmsghdr *message) {
+	const auto *header = static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(message));
+	NetlinkAttrs attrs(message, sizeof *header);
+	// A bridge tells of its ports in the same group; its "deleted" means that the device left the bridge.
+	bool gone = message->nlmsg_type == RTM_DELLINK && header->ifi_family != AF_BRIDGE;
+	return Change{gone ? Change::Kind::kLinkGone : Change::Kind::kLink,
+		      static_cast<std::uint32_t>(header->ifi_index), attrs.text(IFLA_IFNAME), std::nullopt};
+}
+
+std::optional<Change> parse_address_change(const nlmsghdr *message) {
+	const auto *header = static_cast<const ifaddrmsg *>(mnl_nlmsg_get_payload(message));
+	NetlinkAttrs attrs(message, sizeof *header);
+	auto local = attrs.u32(IFA_LOCAL) ? attrs.u32(IFA_LOCAL) : attrs.u32(IFA_ADDRESS);
+	if (header->ifa_family != AF_INET || !local) {
+		return std::nullopt;
+	}
+	return Change{message->nlmsg_type == RTM_NEWADDR ? Change::Kind::kAddress : Change::Kind::kAddressGone,
+		      header->ifa_index,
+		      {},
+		      Ip4{ntohl(*local)}};
+}
+
+std::optional<Change> parse_route_change(const nlmsghdr *message) {
+	const auto *header = static_cast<const rtmsg *>(mnl_nlmsg_get_payload(message));
+	NetlinkAttrs attrs(message, sizeof *header);
+	if (header->rtm_family != AF_INET || header->rtm_dst_len != 0 ||
+	    attrs.u32(RTA_TABLE).value_or(header->rtm_table) != RT_TABLE_MAIN) {
+		return std::nullopt;
+	}
+	return Change{Change::Kind::kRoute, attrs.u32(RTA_OIF).value_or(0), {}, std::nullopt};
+}
+
+std::optional<Change> parse_change(const nlmsghdr *message) {
+	switch (message->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		return parse_link_change(message);
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		return parse_address_change(message);
+	case RTM_NEWROUTE:
+	case RTM_DELROUTE:
+		return parse_route_change(message);
+	default:
+		return std::nullopt;
+	}
+}
+
+void append(std::vector<Change> &changes, Change change) {
+	if (changes.empty() || !(changes.back() == change)) {
+		changes.push_back(std::move(change));
+	}
+}
+
+} // namespace
+
+struct NetworkMonitor::Impl {
+	mnl_socket *socket = nullptr;
+	std::vector<char> buffer = std::vector<char>(64 * 1024);
+	Impl() = default;
+	Impl(const Impl &) = delete;
+	Impl &operator=(const Impl &) = delete;
+	~Impl() {
+		if (socket != nullptr) {
+			mnl_socket_close(socket);
+		}
+	}
+};
+
+NetworkMonitor::NetworkMonitor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+NetworkMonitor::NetworkMonitor(NetworkMonitor &&) noexcept = default;
+NetworkMonitor &NetworkMonitor::operator=(NetworkMonitor &&) noexcept = default;
+NetworkMonitor::~NetworkMonitor() = default;
+
+Result<NetworkMonitor> NetworkMonitor::open() {
+	auto impl = std::make_unique<Impl>();
+	impl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (impl->socket == nullptr) {
+		return system_error("open a netlink socket");
+	}
+	// Room for bursts such as hundreds of VLANs going down; what does not fit is a resync, not a loss.
+	int bytes = 1 << 20;
+	int fd = mnl_socket_get_fd(impl->socket);
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0) {
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+	}
+	if (mnl_socket_bind(impl->socket, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE, MNL_SOCKET_AUTOPID) <
+	    0) {
+		return system_error("subscribe to network changes");
+	}
+	return NetworkMonitor(std::move(impl));
+}
+
+int NetworkMonitor::fd() const {
+	return mnl_socket_get_fd(impl_->socket);
+}
+
+Result<std::vector<Change>> NetworkMonitor::drain() {
+	std::vector<Change> changes;
+	while (true) {
+		auto bytes = mnl_socket_recvfrom(impl_->socket, impl_->buffer.data(), impl_->buffer.size());
+		if (bytes < 0) {
+			int code = errno;
+			if (code == EAGAIN || code == EWOULDBLOCK) {
+				return changes;
+			}
+			if (code == EINTR) {
+				continue;
+			}
+			if (code == ENOBUFS || code == ENOSPC) {
+				append(changes, Change{Change::Kind::kResync, 0, {}, std::nullopt});
+				continue;
+			}
+			return system_error("read network changes", code);
+		}
+		const auto *message = reinterpret_cast<const nlmsghdr *>(impl_->buffer.data());
+		for (int left = static_cast<int>(bytes); mnl_nlmsg_ok(message, left);
+		     message = mnl_nlmsg_next(message, &left)) {
+			if (auto change = parse_change(message)) {
+				append(changes, std::move(*change));
+			}
+		}
+	}
+}
+
+} // namespace ptrig
