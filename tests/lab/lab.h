@@ -1,0 +1,124 @@
+// The fixture of every story: a gateway between two LAN hosts and the remotes of one internet, each in
+// its own network namespace, anew for each story, and ptrig on the gateway, driven by its CLI alone.
+//
+//   lan1 192.168.77.11 ─┐ br0 192.168.77.1 (tc)                                  ┌ 203.0.113.10 (default route)
+//                       ├ or lan1if 192.168.77.1, lan2if 192.168.78.1 (xdp) ─ gw ┤ wan0 203.0.113.2
+//   lan2 192.168.77.12 ─┘ (lan2 is 192.168.78.12 then)                           └ wan: also .11, .12, 198.51.100.7
+//
+// nftables on the gateway: masquerade on wan0, forward policy drop, LAN to WAN and its answers accepted.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/lab/netns.h"
+#include "tests/lab/process.h"
+#include "tests/lab/sockets.h"
+
+namespace lab {
+
+using Json = nlohmann::json;
+
+inline const std::string kWan = "203.0.113.2";
+inline const std::string kRemote1 = "203.0.113.10";
+inline const std::string kRemote2 = "203.0.113.11";
+inline const std::string kRemote3 = "203.0.113.12";
+inline const std::string kFar = "198.51.100.7"; ///< behind the default route
+inline const std::string kConfig = "/etc/ptrig/ptrig.toml";
+inline const std::string kPins = "/sys/fs/bpf/ptrig";
+
+/// Why no story can run here; empty if they can. Set by main.
+extern std::string why_not;
+
+/// A rule "game": 4000/udp and 4000/tcp trigger, 6000-6010 of both open, one second. `more` adds keys; a key
+/// that it sets replaces the one here.
+std::string game(const std::string &more = "");
+std::string rule(const std::string &name, const std::string &trigger, const std::string &open,
+		 const std::string &more = "");
+
+class Lab : public testing::TestWithParam<const char *> {
+protected:
+	void SetUp() override;
+	void TearDown() override;
+
+	bool xdp() const { return GetParam() == std::string("xdp"); }
+	std::string host1() const { return "192.168.77.11"; }
+	std::string host2() const { return xdp() ? "192.168.78.12" : "192.168.77.12"; }
+	std::string lan_device() const { return xdp() ? "lan1if" : "br0"; } ///< where lan1 comes in
+	std::string mac_of(const NetNs &host, const std::string &device = "eth0") const;
+	void ip(const NetNs &where, const std::string &commands); ///< lines for ip -batch
+	void nft(const std::string &commands);
+
+	// ptrig on the gateway.
+	std::string config(const std::string &rules, const std::string &gateway = "",
+			   const std::string &tables = "") const;
+	void write(const std::string &path, const std::string &text) const;
+	Output ptrig(const Words &words, const std::string &input = "", milliseconds deadline = 20s) const;
+	Json json(const Words &words) const; ///< with -j; status 0 demanded
+	/// `ptrig up` with this configuration; every interface must be in the story's datapath.
+	void up(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
+	/// `ptrig run`, once it has said that it is ready.
+	Process &run_daemon();
+	/// The same configuration and then the daemon.
+	Process &run_daemon(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
+	void apply(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
+	Json leases(const std::string &rule = "") const;
+	std::uint64_t counter(const std::string &reason) const;
+	std::uint64_t refused(const std::string &rule, const std::string &reason) const;
+	Json rule_row(const std::string &name) const;
+
+	// Traffic.
+	/// One UDP datagram to a remote's port, which must arrive there; as who the remote sees it.
+	Endpoint trigger(const NetNs &host, const Endpoint &remote = {kRemote1, 4000}, const Endpoint &from = {});
+	/// The same, and whether it arrived.
+	std::optional<Endpoint> try_trigger(const NetNs &host, const Endpoint &remote = {kRemote1, 4000},
+					    const Endpoint &from = {}, milliseconds deadline = 1s);
+	/// Who gets a datagram or connection from a remote to a WAN port: "lan1", "lan2", "gateway" (which refuses it:
+	/// the port is closed) or "nobody". host_port: where the hosts listen, if not at the same port.
+	std::string who_gets_udp(std::uint16_t port, const Endpoint &remote = {kRemote1, 0},
+				 std::uint16_t host_port = 0);
+	std::string who_gets_tcp(std::uint16_t port, const Endpoint &remote = {kRemote1, 0},
+				 std::uint16_t host_port = 0);
+	/// A connection from a remote through the open port, both of its ends; throws if it does not come about.
+	std::pair<Fd, Fd> connect_in(std::uint16_t port, const NetNs &host, const std::string &remote = kRemote1);
+	/// The host's sockets at a port, kept for the whole story.
+	const Fd &udp_on(const NetNs &host, std::uint16_t port);
+	const Fd &tcp_on(const NetNs &host, std::uint16_t port);
+	/// A datagram from the remote's socket to a WAN port, on to the host's socket, and back from the same port.
+	bool talk(const Fd &remote, const Fd &host, const Endpoint &to = {kWan, 6000}, milliseconds deadline = 1s);
+	/// A datagram from the host's socket arrives at the remote's.
+	bool answers(const Fd &host, const Fd &remote, const Endpoint &to, milliseconds deadline = 1s);
+	/// A remote's socket that has talked with the host's through a WAN port: an established session.
+	Fd start_talk(const NetNs &host, const Endpoint &remote = {kRemote1, 0}, std::uint16_t port = 6000);
+	/// The port is closed again by `least`..`most` after `since`.
+	void expect_closed_between(Clock::time_point since, milliseconds least, milliseconds most);
+	/// Frames that XDP has redirected from a device of the gateway.
+	std::uint64_t redirected(const std::string &device) const;
+
+	Process &background(const NetNs &where, const Words &words, const std::string &input = "", uid_t uid = 0);
+	void build();
+
+	std::optional<NetNs> gw_, lan1_, lan2_, wan_;
+	const NetNs &gw() const { return *gw_; }
+	const NetNs &lan1() const { return *lan1_; }
+	const NetNs &lan2() const { return *lan2_; }
+	const NetNs &wan() const { return *wan_; }
+
+private:
+	const Fd &listening(const NetNs &host, int type, const Endpoint &at);
+	std::map<std::string, Fd> listening_;
+	std::vector<std::unique_ptr<Process>> background_;
+};
+
+#define LAB_STORIES(Suite)                                                                                             \
+	INSTANTIATE_TEST_SUITE_P(                                                                                      \
+		, Suite, testing::Values("tc", "xdp"),                                                                 \
+		[](const testing::TestParamInfo<const char *> &story) { return std::string(story.param); })
+
+} // namespace lab
