@@ -1,0 +1,271 @@
+// See program.h. Load errors become one line with a remedy here: the only reader of libbpf's log.
+#include "loader/program.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <vector>
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bpf/tc.skel.h"
+#include "bpf/xdp.skel.h"
+#include "loader/map.h"
+#include "loader/pins.h"
+
+namespace ptrig {
+
+namespace {
+
+thread_local std::string *log_sink = nullptr; ///< where this thread's libbpf messages go; null: nowhere
+
+int keep_log(enum libbpf_print_level level, const char *format, va_list args) {
+	if (!log_sink || level == LIBBPF_DEBUG)
+		return 0;
+	va_list again;
+	va_copy(again, args);
+	const int size = vsnprintf(nullptr, 0, format, again);
+	va_end(again);
+	if (size <= 0)
+		return 0;
+	const std::size_t at = log_sink->size();
+	log_sink->resize(at + static_cast<std::size_t>(size) + 1);
+	vsnprintf(log_sink->data() + at, static_cast<std::size_t>(size) + 1, format, args);
+	log_sink->pop_back();
+	return size;
+}
+
+/// Collects libbpf's messages of this thread while it lives.
+struct LogSink {
+	std::string text;
+	LogSink() { log_sink = &text; }
+	~LogSink() { log_sink = nullptr; }
+	LogSink(const LogSink &) = delete;
+	LogSink &operator=(const LogSink &) = delete;
+};
+
+/// What stands between `before` and the next of `stops` in the log, at its last mention; empty if it is not said.
+std::string quoted(const std::string &log, const std::string &before, const char *stops) {
+	const std::size_t at = log.rfind(before);
+	if (at == std::string::npos)
+		return {};
+	const std::size_t from = at + before.size();
+	return log.substr(from, log.find_first_of(stops, from) - from);
+}
+
+/// The line in which the verifier says what is wrong: the last of its log but for the statistics.
+std::string verifier_line(const std::string &log) {
+	const std::size_t end = log.rfind("-- END PROG LOAD LOG --");
+	const std::size_t begin = log.rfind("-- BEGIN PROG LOAD LOG --");
+	if (end == std::string::npos || begin == std::string::npos)
+		return {};
+	std::string found;
+	std::size_t at = log.find('\n', begin);
+	while (at != std::string::npos && at < end) {
+		const std::size_t next = log.find('\n', at + 1);
+		const std::string line = log.substr(at + 1, next == std::string::npos ? next : next - at - 1);
+		const bool noise = line.empty() || line.rfind("processed ", 0) == 0 || line.rfind("libbpf:", 0) == 0 ||
+				   line.rfind("verification time", 0) == 0 || line.rfind("stack depth", 0) == 0;
+		if (!noise)
+			found = line;
+		at = next;
+	}
+	return found;
+}
+
+tl::unexpected<Error> load_error(const char *object, int code, const std::string &log) {
+	const std::string doing = fmt::format("load the {} programs", object);
+	if (const auto kfunc = quoted(log, "extern (func ksym) '", "'"); !kfunc.empty())
+		return fail(
+			fmt::format("{}: the kernel has no function {}: modprobe nf_conntrack nf_nat (a kernel >= 6.1 "
+				    "with CONFIG_DEBUG_INFO_BTF_MODULES)",
+				    doing, kfunc));
+	if (log.find("valid kernel BTF") != std::string::npos)
+		return fail(doing + ": the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)");
+	if (const auto line = verifier_line(log); !line.empty()) {
+		const auto name = quoted(log, "libbpf: prog '", "'");
+		if (line.find("calling kernel function") != std::string::npos)
+			return fail(fmt::format("{}: {}: {}: modprobe nf_conntrack nf_nat", doing, name, line));
+		if (line.find("invalid func unknown") != std::string::npos ||
+		    line.find("unknown func") != std::string::npos)
+			return fail(fmt::format("{}: {}: {}: a kernel >= 6.1 is needed", doing, name, line));
+		if (line.find("!root") != std::string::npos)
+			return fail(fmt::format("{}: {}: {}: needs root", doing, name, line));
+		return fail(fmt::format("{}: the verifier refuses {}: {}", doing, name, line));
+	}
+	if (code == EPERM || code == EACCES)
+		return fail(doing + ": " + std::strerror(code) +
+			    ": needs root (CAP_SYS_ADMIN, CAP_BPF, CAP_NET_ADMIN, "
+			    "CAP_PERFMON in the first user namespace)");
+	if (const auto map = quoted(log, "libbpf: map '", "'"); !map.empty())
+		return fail(fmt::format("{}: make {}: {}", doing, map, std::strerror(code)));
+	return system_error(doing, code);
+}
+
+/// Set a `const volatile __u32` of the object, if the object has it.
+void set_constant(bpf_object *object, const char *name, std::uint32_t value) {
+	const btf *types = bpf_object__btf(object);
+	const int section = types ? btf__find_by_name_kind(types, ".rodata", BTF_KIND_DATASEC) : -1;
+	bpf_map *map = nullptr;
+	bpf_object__for_each_map(map, object) {
+		const std::string_view full = bpf_map__name(map);
+		if (full.size() < 7 || full.substr(full.size() - 7) != ".rodata" || section < 0)
+			continue;
+		std::size_t size = 0;
+		auto *memory = static_cast<char *>(const_cast<void *>(bpf_map__initial_value(map, &size)));
+		const btf_type *datasec = btf__type_by_id(types, static_cast<std::uint32_t>(section));
+		for (int i = 0; i < btf_vlen(datasec); i++) {
+			const btf_var_secinfo &info = btf_var_secinfos(datasec)[i];
+			const btf_type *variable = btf__type_by_id(types, info.type);
+			if (std::strcmp(btf__name_by_offset(types, variable->name_off), name) == 0 &&
+			    info.size == sizeof(value) && info.offset + sizeof(value) <= size)
+				std::memcpy(memory + info.offset, &value, sizeof(value));
+		}
+	}
+}
+
+std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) {
+	return {
+		{"pt_leases", sizes.leases},
+		{"pt_conns", sizes.leases},
+		{"pt_hosts", sizes.leases},
+		{"pt_sessions", 2 * sizes.sessions},
+		{"pt_halfopen", 2 * sizes.halfopen},
+		{"pt_lists", 2 * sizes.lists},
+		{"pt_rules", 2 * sizes.rules},
+		{"pt_hits", sizes.rules},
+		{"pt_last", sizes.rules},
+	};
+}
+
+bpf_object *open_object(const char *which) {
+	LIBBPF_OPTS(bpf_object_open_opts, opts);
+	std::size_t size = 0;
+	const bool tc = std::strcmp(which, "tc") == 0;
+	opts.object_name = tc ? "ptrig_tc" : "ptrig_xdp";
+	const void *elf = tc ? ptrig_tc_bpf__elf_bytes(&size) : ptrig_xdp_bpf__elf_bytes(&size);
+	return bpf_object__open_mem(elf, size, &opts);
+}
+
+/// Give every map its size, or the map that exists already: in `sibling`, or pinned in `reuse_dir`.
+Done prepare_maps(bpf_object *object, const MapSizes &sizes, bpf_object *sibling, const std::string &reuse_dir) {
+	const auto entries = entries_by_map(sizes);
+	bpf_map *map = nullptr;
+	bpf_object__for_each_map(map, object) {
+		if (bpf_map__is_internal(map))
+			continue;
+		const char *name = bpf_map__name(map);
+		if (const bpf_map *twin = sibling ? bpf_object__find_map_by_name(sibling, name) : nullptr) {
+			if (const int rc = bpf_map__reuse_fd(map, bpf_map__fd(twin)); rc < 0)
+				return system_error(std::string("share ") + name, -rc);
+			continue;
+		}
+		if (const auto size = entries.find(name); size != entries.end())
+			bpf_map__set_max_entries(map, size->second);
+		if (reuse_dir.empty() || access((reuse_dir + "/" + name).c_str(), F_OK) != 0)
+			continue;
+		auto pinned = open_pin(reuse_dir + "/" + name, Access::kWrite);
+		if (!pinned)
+			return tl::unexpected(std::move(pinned.error()));
+		if (const int rc = bpf_map__reuse_fd(map, pinned->get()); rc < 0)
+			return system_error(std::string("use the pinned ") + name, -rc);
+	}
+	return {};
+}
+
+} // namespace
+
+void capture_libbpf_log() {
+	libbpf_set_print(keep_log);
+}
+
+Result<std::uint32_t> tick_hz() {
+	// The coarse clocks advance once a tick, and their resolution is the tick (posix_get_coarse_res, TICK_NSEC).
+	timespec tick{};
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) < 0) {
+		const int code = errno;
+		return system_error("ask for the kernel's tick", code);
+	}
+	constexpr long kSecond = 1000000000L;
+	if (tick.tv_sec != 0 || tick.tv_nsec < kSecond / 10000 || tick.tv_nsec > kSecond / 10)
+		return fail(fmt::format("the kernel's tick of {}.{:09} s cannot be", tick.tv_sec, tick.tv_nsec));
+	return static_cast<std::uint32_t>((kSecond + tick.tv_nsec / 2) / tick.tv_nsec);
+}
+
+Result<bool> maps_fit(const std::string &dir) {
+	LogSink sink;
+	for (const char *which : {"tc", "xdp"}) {
+		const std::unique_ptr<bpf_object, void (*)(bpf_object *)> object(open_object(which), bpf_object__close);
+		if (!object)
+			return system_error("read the BPF programs");
+		bpf_map *map = nullptr;
+		bpf_object__for_each_map(map, object.get()) {
+			if (bpf_map__is_internal(map))
+				continue;
+			const std::string path = dir + "/" + bpf_map__name(map);
+			if (access(path.c_str(), F_OK) != 0)
+				return false;
+			auto fd = open_pin(path, Access::kRead);
+			if (!fd)
+				return tl::unexpected(std::move(fd.error()));
+			bpf_map_info info{};
+			std::uint32_t size = sizeof(info);
+			if (const int rc = bpf_obj_get_info_by_fd(fd->get(), &info, &size); rc < 0)
+				return system_error("look at " + path, -rc);
+			if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+			    info.value_size != bpf_map__value_size(map) || info.map_flags != bpf_map__map_flags(map))
+				return false;
+		}
+	}
+	return true;
+}
+
+Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_dir) {
+	auto hz = tick_hz();
+	if (!hz)
+		return tl::unexpected(std::move(hz.error()));
+	LogSink sink;
+	Programs programs;
+	for (const char *which : {"tc", "xdp"}) {
+		Object object(open_object(which));
+		if (!object)
+			return load_error(which, errno, sink.text);
+		set_constant(object.get(), "cfg_tick_hz", *hz);
+		set_constant(object.get(), "cfg_rules_max", sizes.rules);
+		set_constant(object.get(), "cfg_lists_max", sizes.lists);
+		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)
+			return tl::unexpected(std::move(ready.error()));
+		if (const int rc = bpf_object__load(object.get()); rc < 0)
+			return load_error(which, -rc, sink.text);
+		(programs.tc_ ? programs.xdp_ : programs.tc_) = std::move(object);
+	}
+	return programs;
+}
+
+Done Programs::pin(const std::string &dir) const {
+	for (const bpf_object *object : {tc_.get(), xdp_.get()}) {
+		bpf_map *map = nullptr;
+		bpf_object__for_each_map(map, object) {
+			const std::string path = dir + "/" + bpf_map__name(map);
+			if (bpf_map__is_internal(map) || access(path.c_str(), F_OK) == 0)
+				continue;
+			if (auto done = pin_over(bpf_map__fd(map), path); !done)
+				return done;
+		}
+		bpf_program *program = nullptr;
+		bpf_object__for_each_program(program, object) {
+			const std::string path = dir + "/prog/" + bpf_program__name(program);
+			if (auto done = pin_over(bpf_program__fd(program), path); !done)
+				return done;
+		}
+	}
+	return {};
+}
+
+} // namespace ptrig

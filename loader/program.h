@@ -1,0 +1,46 @@
+// The two BPF objects: open, configure, load, pin. Nothing is attached here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <bpf/libbpf.h>
+
+#include "loader/result.h"
+
+namespace ptrig {
+
+/// Sizes of the maps, as in [gateway]. They are fixed when a gateway comes up.
+struct MapSizes {
+	std::uint32_t rules = 0, leases = 0, sessions = 0, halfopen = 0, lists = 0;
+	bool operator==(const MapSizes &) const = default;
+};
+
+/// libbpf's own messages go to this library instead of stderr. Called before any other libbpf call.
+void capture_libbpf_log();
+
+/// Jiffies a second (CONFIG_HZ): what the kernel says its tick is, in no unit of user space (USER_HZ is another).
+Result<std::uint32_t> tick_hz();
+
+/// Whether the maps pinned in `dir` have the types and entry sizes that these programs expect.
+Result<bool> maps_fit(const std::string &dir);
+
+/// Both objects, loaded.
+class Programs {
+public:
+	/// `reuse_dir`: maps that are pinned there are used and keep their sizes; empty: all maps are new. Errors
+	/// are one line with the remedy: what must be loaded, which privilege, or the verifier's last word.
+	static Result<Programs> load(const MapSizes &sizes, const std::string &reuse_dir);
+	/// Pin the programs in `dir`/prog, over those that are there, and the maps that are not yet pinned in `dir`.
+	Done pin(const std::string &dir) const;
+
+private:
+	struct Closer {
+		void operator()(bpf_object *object) const { bpf_object__close(object); }
+	};
+	using Object = std::unique_ptr<bpf_object, Closer>;
+	Object tc_, xdp_;
+};
+
+} // namespace ptrig
