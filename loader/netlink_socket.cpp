@@ -135,12 +135,15 @@ std::vector<const nlmsghdr *> NetlinkAnswer::messages() const {
 	return list;
 }
 
-Result<NetlinkAnswer> netlink_dump(int bus, const NetlinkFill &fill, const NetlinkStop &stop) {
+Result<NetlinkAnswer> netlink_dump(int bus, const NetlinkFill &fill, const NetlinkStop &stop, int *code) {
 	NetlinkAnswer answer;
 	for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
 		answer.clear();
-		int code = 0;
-		auto outcome = converse(bus, fill, true, stop, answer, code);
+		int error = 0;
+		auto outcome = converse(bus, fill, true, stop, answer, error);
+		if (code != nullptr) {
+			*code = error;
+		}
 		if (!outcome) {
 			return tl::unexpected(outcome.error());
 		}

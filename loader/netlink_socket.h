@@ -31,8 +31,8 @@ using NetlinkFill = std::function<void(nlmsghdr *)>;
 using NetlinkStop = std::function<bool(const nlmsghdr *)>;
 
 /// Dump on `bus` (NETLINK_ROUTE, NETLINK_GENERIC). An interrupted one (NLM_F_DUMP_INTR) begins again.
-Result<NetlinkAnswer> netlink_dump(int bus, const NetlinkFill &fill, const NetlinkStop &stop = {});
-/// A single question. Error::what is the kernel's error alone; `code` receives its errno.
+Result<NetlinkAnswer> netlink_dump(int bus, const NetlinkFill &fill, const NetlinkStop &stop = {}, int *code = nullptr);
+/// A single question. Of both: Error::what is the kernel's error alone, `code` receives its errno.
 Result<NetlinkAnswer> netlink_get(int bus, const NetlinkFill &fill, int *code = nullptr);
 
 /// Attributes of a message or of a nest, by type; absent or too short ones read as unset.

@@ -21,6 +21,7 @@ struct TcFilter {
 	std::uint32_t priority = 0;
 	std::uint16_t protocol = 0; ///< ETH_P_*, host order
 	std::uint32_t handle = 0;
+	std::uint32_t chain = 0;    ///< ptrig's is in chain 0
 	std::string kind;           ///< bpf, u32, flower, ...
 	std::string name;           ///< bpf: "pt_lan_in:[42]" or an object's name
 	std::uint32_t prog_id = 0;  ///< bpf
