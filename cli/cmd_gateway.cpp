@@ -1,0 +1,82 @@
+// ptrig up, run, down.
+#include <cstdlib>
+#include <fmt/format.h>
+#include <memory>
+#include <sys/stat.h>
+#include <syslog.h>
+
+#include "cli/changes.h"
+#include "cli/cli.h"
+#include "loader/daemon.h"
+#include "loader/rule_file.h"
+
+namespace ptrig::cli {
+
+namespace {
+
+Done up(Cli &cli, const std::string &path) {
+	const ParsedConfig parsed = load_config(path);
+	if (auto valid = usable(parsed, path); !valid)
+		return valid;
+	std::vector<std::string> notes;
+	const auto gateway = Gateway::up(cli.pin_dir, parsed.config, path, notes);
+	for (const auto &note : notes)
+		fmt::print(cli.err, "{}\n", printable(note));
+	if (!gateway)
+		return tl::unexpected(gateway.error());
+	return {};
+}
+
+/// Is this stream the journal's (systemd.exec(5), JOURNAL_STREAM)?
+bool is_journal(FILE *file) {
+	const char *stream = std::getenv("JOURNAL_STREAM");
+	struct stat status {};
+	if (stream == nullptr || fstat(fileno(file), &status) != 0)
+		return false;
+	return fmt::format("{}:{}", status.st_dev, status.st_ino) == stream;
+}
+
+Done run(Cli &cli, const std::string &path) {
+	const bool journal = is_journal(cli.err);
+	const DaemonLog log = [&cli, journal](int priority, const std::string &line) {
+		if (journal)
+			fmt::print(cli.err, "<{}>{}\n", priority, printable(line));
+		else if (priority <= LOG_WARNING)
+			fmt::print(cli.err, "{}: {}\n", priority <= LOG_ERR ? "error" : "warning", printable(line));
+		else
+			fmt::print(cli.err, "{}\n", printable(line));
+		std::fflush(cli.err);
+	};
+	return run_daemon({.config_path = path, .pin_dir = cli.pin_dir}, log);
+}
+
+CLI::App *with_config(CLI::App &app, const char *name, const char *about, const char *example,
+		      const std::shared_ptr<std::string> &path) {
+	CLI::App *command = add_command(app, name, about, example);
+	add_value(command, "-c,--config", *path, "The configuration", "FILE")->capture_default_str();
+	return command;
+}
+
+} // namespace
+
+void add_up(CLI::App &app, Cli &cli) {
+	auto path = std::make_shared<std::string>(kDefaultConfig);
+	CLI::App *command = with_config(app, "up", "Load, attach, pin and apply, then exit; adopts what is up already",
+					"ptrig up -c /etc/ptrig/ptrig.toml", path);
+	on_command(cli, command, [&cli, path] { return up(cli, *path); });
+}
+
+void add_run(CLI::App &app, Cli &cli) {
+	auto path = std::make_shared<std::string>(kDefaultConfig);
+	CLI::App *command = with_config(app, "run", "The daemon, in the foreground: up unless it is, then follow",
+					"ptrig run -c /etc/ptrig/ptrig.toml", path);
+	on_command(cli, command, [&cli, path] { return run(cli, *path); });
+}
+
+void add_down(CLI::App &app, Cli &cli) {
+	CLI::App *command =
+		add_command(app, "down", "Detach and remove everything; refused while a daemon runs", "ptrig down");
+	on_command(cli, command, [&cli] { return Gateway::down(cli.pin_dir); });
+}
+
+} // namespace ptrig::cli

@@ -1,0 +1,360 @@
+// One sd-event loop: the network, the events, a timer a second, signals, monitors. Every handler returns 0:
+// a failure is said and tried again, it never ends the loop.
+#include "loader/daemon.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <fmt/format.h>
+#include <memory>
+#include <optional>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <syslog.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "loader/gateway.h"
+#include "loader/monitor.h"
+#include "loader/netlink.h"
+#include "loader/rule_file.h"
+#include "loader/system.h"
+
+namespace ptrig {
+
+namespace {
+
+constexpr std::uint64_t kSecond = 1000000; ///< microseconds, as sd-event counts
+constexpr std::uint64_t kDebounce = kSecond / 20;
+constexpr std::uint64_t kRouteDebounce = kSecond / 2; ///< a routing daemon may change thousands a second
+constexpr std::uint64_t kSafetyNet = 30 * kSecond;
+constexpr unsigned kLinesPerSecond = 20;
+
+struct EventUnref {
+	void operator()(sd_event *event) const { sd_event_unref(event); }
+};
+struct SourceUnref {
+	void operator()(sd_event_source *source) const { sd_event_source_disable_unref(source); }
+};
+using Source = std::unique_ptr<sd_event_source, SourceUnref>;
+
+/// The daemon's signals, blocked so that the loop reads them; as before at the end.
+class BlockedSignals {
+public:
+	BlockedSignals() {
+		sigset_t set;
+		sigemptyset(&set);
+		for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+			sigaddset(&set, signal);
+		pthread_sigmask(SIG_BLOCK, &set, &before_);
+	}
+	~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+	BlockedSignals(const BlockedSignals &) = delete;
+	BlockedSignals &operator=(const BlockedSignals &) = delete;
+
+private:
+	sigset_t before_{};
+};
+
+std::uint64_t monotonic_us() {
+	timespec now{};
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return static_cast<std::uint64_t>(now.tv_sec) * kSecond + static_cast<std::uint64_t>(now.tv_nsec) / 1000;
+}
+
+double realtime_s() {
+	timespec now{};
+	clock_gettime(CLOCK_REALTIME, &now);
+	return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+Result<Config> read_config(const std::string &path) {
+	ParsedConfig parsed = load_config(path);
+	if (parsed.errors.empty())
+		return std::move(parsed.config);
+	std::string what = parsed.errors.front().text();
+	if (parsed.errors.size() > 1)
+		what += fmt::format(" (and {} more: ptrig check {})", parsed.errors.size() - 1, path);
+	return fail(what, Status::kInput);
+}
+
+class Daemon {
+public:
+	Daemon(const DaemonOptions &options, const DaemonLog &log) : options_(options), log_(log) {}
+	Done run();
+
+private:
+	Done start();
+	Done find_gateway();
+	Done watch();
+	template <int (Daemon::*handler)()> Done watch_fd(int fd, const char *what);
+	template <int (Daemon::*handler)()> Done every(Source &source, std::uint64_t first_us, const char *what);
+
+	int on_network();
+	int on_events();
+	int on_monitors();
+	int on_second();
+	int on_reconcile();
+	void on_signal(int signal);
+
+	void reconcile();
+	void reconcile_within(std::uint64_t us);
+	void reload();
+	void say(int priority, const std::string &line);
+	void say_limited(const std::string &line);
+	void report(const EventView &event);
+	void tell_manager(const char *state);
+
+	DaemonOptions options_;
+	DaemonLog log_;
+	std::optional<DaemonLock> lock_;
+	std::optional<NetworkMonitor> network_;
+	std::optional<Gateway> gateway_;
+	std::optional<MonitorServer> monitors_;
+	// After what they watch: sources go before their descriptors are closed.
+	std::unique_ptr<sd_event, EventUnref> loop_;
+	std::vector<Source> sources_;
+	Source second_, reconcile_;
+	LineLimit limit_{kLinesPerSecond};
+	std::string last_failure_; ///< of the repeated work, so that it is said once and not every second
+};
+
+void Daemon::say(int priority, const std::string &line) {
+	log_(priority, line);
+}
+
+void Daemon::say_limited(const std::string &line) {
+	const std::uint64_t now_s = monotonic_us() / kSecond;
+	if (const auto dropped = limit_.left_out(now_s); dropped > 0)
+		say(LOG_NOTICE, fmt::format("{} lines left out", dropped));
+	if (!line.empty() && limit_.take(now_s))
+		say(LOG_INFO, line);
+}
+
+void Daemon::tell_manager(const char *state) {
+	const std::size_t rules = gateway_->config().rules.size();
+	sd_notifyf(0, "%sSTATUS=following %zu rules%s", state, rules,
+		   last_failure_.empty() ? "" : (", with trouble: " + last_failure_).c_str());
+}
+
+Done Daemon::find_gateway() {
+	auto found = Gateway::open(options_.pin_dir);
+	if (found) {
+		gateway_ = std::move(*found);
+		say(LOG_NOTICE, "following the gateway that is up");
+		return {};
+	}
+	auto config = read_config(options_.config_path);
+	if (!config)
+		return tl::unexpected(config.error());
+	std::vector<std::string> notes;
+	auto started = Gateway::up(options_.pin_dir, *config, options_.config_path, notes);
+	for (const auto &note : notes)
+		say(LOG_NOTICE, note);
+	if (!started)
+		return within("nothing is up and `up` failed", started.error());
+	gateway_ = std::move(*started);
+	return {};
+}
+
+Done Daemon::start() {
+	auto lock = DaemonLock::take(runtime_file(options_.pin_dir, "daemon"));
+	if (!lock)
+		return tl::unexpected(lock.error());
+	lock_ = std::move(*lock);
+	// Before anything is read of the network, so that no change is missed.
+	auto network = NetworkMonitor::open();
+	if (!network)
+		return tl::unexpected(network.error());
+	network_ = std::move(*network);
+	if (auto found = find_gateway(); !found)
+		return found;
+	auto monitors = MonitorServer::listen(monitor_path(options_.pin_dir));
+	if (!monitors)
+		return tl::unexpected(monitors.error());
+	monitors_ = std::move(*monitors);
+	return {};
+}
+
+template <int (Daemon::*handler)()> Done Daemon::watch_fd(int fd, const char *what) {
+	sd_event_source *source = nullptr;
+	const sd_event_io_handler_t call = [](sd_event_source *, int, std::uint32_t, void *self) {
+		return (static_cast<Daemon *>(self)->*handler)();
+	};
+	if (const int code = sd_event_add_io(loop_.get(), &source, fd, EPOLLIN, call, this); code < 0)
+		return system_error(std::string("watch ") + what, -code);
+	sources_.emplace_back(source);
+	return {};
+}
+
+template <int (Daemon::*handler)()> Done Daemon::every(Source &timer, std::uint64_t first_us, const char *what) {
+	sd_event_source *source = nullptr;
+	const sd_event_time_handler_t call = [](sd_event_source *, std::uint64_t, void *self) {
+		return (static_cast<Daemon *>(self)->*handler)();
+	};
+	if (const int code = sd_event_add_time_relative(loop_.get(), &source, CLOCK_MONOTONIC, first_us, kDebounce / 5,
+							call, this);
+	    code < 0)
+		return system_error(std::string("set the timer of ") + what, -code);
+	timer.reset(source);
+	return {};
+}
+
+Done Daemon::watch() {
+	sd_event *loop = nullptr;
+	if (const int code = sd_event_new(&loop); code < 0)
+		return system_error("make the event loop", -code);
+	loop_.reset(loop);
+	const sd_event_signal_handler_t on_signal = [](sd_event_source *, const signalfd_siginfo *info, void *self) {
+		static_cast<Daemon *>(self)->on_signal(static_cast<int>(info->ssi_signo));
+		return 0;
+	};
+	for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+		sd_event_source *source = nullptr;
+		if (const int code = sd_event_add_signal(loop, &source, signal, on_signal, this); code < 0)
+			return system_error("watch signals", -code);
+		sources_.emplace_back(source);
+	}
+	if (const int code = sd_event_set_watchdog(loop, 1); code < 0)
+		return system_error("set up the watchdog", -code);
+	Done done = watch_fd<&Daemon::on_network>(network_->fd(), "the network");
+	if (done)
+		done = watch_fd<&Daemon::on_events>(gateway_->events_fd(), "the events");
+	if (done)
+		done = watch_fd<&Daemon::on_monitors>(monitors_->fd(), "the monitors");
+	if (done)
+		done = every<&Daemon::on_second>(second_, kSecond, "the sweep");
+	if (done)
+		done = every<&Daemon::on_reconcile>(reconcile_, kSafetyNet, "the network");
+	return done;
+}
+
+Done Daemon::run() {
+	const BlockedSignals signals;
+	if (auto started = start(); !started)
+		return started;
+	if (auto watching = watch(); !watching)
+		return watching;
+	reconcile();
+	tell_manager("READY=1\n");
+	say(LOG_NOTICE, "ready");
+	const int code = sd_event_loop(loop_.get());
+	sd_notify(0, "STOPPING=1\nSTATUS=leaving; the datapath stays");
+	if (code < 0)
+		return system_error("wait for events", -code);
+	say(LOG_NOTICE, "leaving; the datapath stays (ptrig down removes it)");
+	return {};
+}
+
+int Daemon::on_network() {
+	const auto changes = network_->drain();
+	const bool only_routes = changes && std::all_of(changes->begin(), changes->end(), [](const Change &change) {
+					 return change.kind == Change::Kind::kRoute;
+				 });
+	if (!changes || !changes->empty())
+		reconcile_within(only_routes ? kRouteDebounce : kDebounce);
+	return 0;
+}
+
+void Daemon::reconcile_within(std::uint64_t us) {
+	std::uint64_t due = 0;
+	const std::uint64_t wanted = monotonic_us() + us;
+	if (sd_event_source_get_time(reconcile_.get(), &due) >= 0 && due > wanted)
+		sd_event_source_set_time(reconcile_.get(), wanted);
+}
+
+int Daemon::on_reconcile() {
+	reconcile();
+	tell_manager("");
+	return 0;
+}
+
+void Daemon::reconcile() {
+	const auto lines = gateway_->reconcile();
+	if (lines)
+		for (const auto &line : *lines)
+			say(LOG_NOTICE, line);
+	else if (lines.error().what != last_failure_)
+		say(LOG_ERR, "follow the network: " + lines.error().what);
+	if (lines && !last_failure_.empty())
+		say(LOG_NOTICE, "following the network again");
+	last_failure_ = lines ? "" : lines.error().what;
+	sd_event_source_set_time_relative(reconcile_.get(), kSafetyNet);
+	sd_event_source_set_enabled(reconcile_.get(), SD_EVENT_ONESHOT);
+}
+
+int Daemon::on_second() {
+	say_limited("");
+	if (const auto swept = gateway_->sweep(); !swept)
+		say_limited("sweep: " + swept.error().what);
+	sd_event_source_set_time_relative(second_.get(), kSecond);
+	sd_event_source_set_enabled(second_.get(), SD_EVENT_ONESHOT);
+	return 0;
+}
+
+int Daemon::on_events() {
+	if (const auto read = gateway_->read_events([this](const EventView &event) { report(event); }); !read)
+		say_limited("read the events: " + read.error().what);
+	return 0;
+}
+
+int Daemon::on_monitors() {
+	monitors_->serve();
+	return 0;
+}
+
+void Daemon::report(const EventView &event) {
+	monitors_->publish(event);
+	if (event.log)
+		say_limited(describe(event));
+}
+
+void Daemon::on_signal(int signal) {
+	if (signal == SIGHUP)
+		reload();
+	else
+		sd_event_exit(loop_.get(), 0);
+}
+
+void Daemon::reload() {
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", static_cast<unsigned long long>(monotonic_us()));
+	const auto config = read_config(options_.config_path);
+	const auto applied = config ? gateway_->apply(*config, options_.config_path)
+				    : Result<ApplyResult>(tl::unexpected(config.error()));
+	if (applied) {
+		for (const auto &note : applied->notes)
+			say(LOG_NOTICE, note);
+		say(LOG_NOTICE, fmt::format("reloaded {}: {} rules differ, {} leases ended", options_.config_path,
+					    applied->changes.size(), applied->leases_ended));
+		monitors_->publish({.time = realtime_s(), .event = "config"});
+		reconcile();
+	} else {
+		say(LOG_ERR, "reload failed, the old rules go on: " + applied.error().what);
+	}
+	tell_manager("READY=1\n");
+}
+
+} // namespace
+
+Done run_daemon(const DaemonOptions &options, const DaemonLog &log) {
+	return Daemon(options, log).run();
+}
+
+bool LineLimit::take(std::uint64_t now_s) {
+	if (now_s != second_) {
+		second_ = now_s;
+		used_ = 0;
+	}
+	if (used_ < per_second_) {
+		++used_;
+		return true;
+	}
+	++dropped_;
+	return false;
+}
+
+std::uint64_t LineLimit::left_out(std::uint64_t now_s) {
+	return now_s == second_ ? 0 : std::exchange(dropped_, 0);
+}
+
+} // namespace ptrig
