@@ -12,7 +12,7 @@ function(ptrig_bpf_skeleton name)
     OUTPUT ${skeleton}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/bpf
     COMMAND ${CLANG} -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -Wextra -Werror -Wenum-conversion
-            -Wno-unused-function -I${CMAKE_SOURCE_DIR}/include -I/usr/include/${PTRIG_MULTIARCH}
+            -Wno-unused-function -Wno-unused-parameter -I${CMAKE_SOURCE_DIR}/include -I/usr/include/${PTRIG_MULTIARCH}
             -fdebug-prefix-map=${CMAKE_SOURCE_DIR}=. -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.
             -c ${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c -o ${object}
     COMMAND ${LLVM_STRIP} -g ${object}
