@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Every map of the TC programs. Sizes marked * are set by the loader before load. All are pinned by name. */
+/* The maps of the TC programs alone. Sizes marked * are set by the loader before load. All are pinned by name. */
 #ifndef PT_MAPS_H
 #define PT_MAPS_H
 
-#include "config.h"
-
-#define PT_MAP(name, map_type, key_type, value_type, entries, flags)                                                   \
-	struct {                                                                                                       \
-		__uint(type, map_type);                                                                                \
-		__uint(max_entries, entries);                                                                          \
-		__uint(map_flags, flags);                                                                              \
-		__type(key, key_type);                                                                                 \
-		__type(value, value_type);                                                                             \
-	} name SEC(".maps")
+#include "maps_shared.h"
 
 PT_MAP(pt_state, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_state, 1, BPF_F_MMAPABLE); /* `active` is stored as memory */
 PT_MAP(pt_usage, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_usage, 1, 0);
@@ -26,15 +17,14 @@ PT_MAP(pt_prefixes, BPF_MAP_TYPE_LPM_TRIE, struct ptrig_prefix_key, __u32, 1 << 
 PT_MAP(pt_macs, BPF_MAP_TYPE_HASH, struct ptrig_mac_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
 PT_MAP(pt_wan_addrs, BPF_MAP_TYPE_HASH, struct ptrig_wan_key, __u32, 1024, 0);
 PT_MAP(pt_ifaces, BPF_MAP_TYPE_HASH, __u32, struct ptrig_iface, 256, 0);
-PT_MAP(pt_leases, BPF_MAP_TYPE_HASH, struct ptrig_lease_key, struct ptrig_lease, 8192, 0);             /* * max_leases */
-PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 65536, 0); /* * 2 * max_sessions */
-PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 32768, 0); /* * 2 * max_halfopen */
+PT_MAP(pt_leases, BPF_MAP_TYPE_HASH, struct ptrig_lease_key, struct ptrig_lease, 8192, 0); /* * max_leases */
+PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 32768,
+       0); /* * 2 * max_halfopen */
 PT_MAP(pt_cands, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_cand, PTRIG_CANDS, 0);
 PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */
 PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, __be32, struct ptrig_host, 8192, 0);                /* * max_leases */
 PT_MAP(pt_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_hits, 4096, 0);          /* * max_rules */
 PT_MAP(pt_last, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_last, 4096, 0);                 /* * max_rules */
-PT_MAP(pt_counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, PTRIG_REASON_COUNT, 0);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -9,12 +9,14 @@
 
 #include <linux/types.h>
 
+#include "reasons.h"
+
 #define PTRIG_ABI 1
 
-#define PTRIG_MAX_RULES 65536        /* a rule's slot is 16 bits */
-#define PTRIG_MAX_RANGES 16          /* ranges on each side of a rule */
-#define PTRIG_MAX_RULES_PER_PORT 16  /* rules on one port of one protocol */
-#define PTRIG_NAME_SIZE 32           /* rule name and its NUL */
+#define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
+#define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
+#define PTRIG_MAX_RULES_PER_PORT 16 /* rules on one port of one protocol */
+#define PTRIG_NAME_SIZE 32          /* rule name and its NUL */
 
 /* Bits of a protocol mask, and the index of a protocol in the port tables. */
 #define PTRIG_TCP 1U
@@ -50,15 +52,15 @@ struct ptrig_range {
 	__u8 pad;
 };
 
-#define PTRIG_RULE_SOURCE_LAN 0x001U     /* on-link sources of the ingress interface may trigger */
-#define PTRIG_RULE_SOURCE_ROUTED 0x002U  /* also those routed back by it */
-#define PTRIG_RULE_SOURCE_SET 0x004U     /* and those in sources_set (prefixes, MACs) */
-#define PTRIG_RULE_CONTACTED 0x008U      /* remotes = contacted: a lease per remote */
+#define PTRIG_RULE_SOURCE_LAN 0x001U    /* on-link sources of the ingress interface may trigger */
+#define PTRIG_RULE_SOURCE_ROUTED 0x002U /* also those routed back by it */
+#define PTRIG_RULE_SOURCE_SET 0x004U    /* and those in sources_set (prefixes, MACs) */
+#define PTRIG_RULE_CONTACTED 0x008U     /* remotes = contacted: a lease per remote */
 #define PTRIG_RULE_REFRESH_TRAFFIC 0x010U
 #define PTRIG_RULE_TAKEOVER 0x020U
 #define PTRIG_RULE_CLOSE_CONNECTION 0x040U
 #define PTRIG_RULE_CONFIRM 0x080U
-#define PTRIG_RULE_KILL 0x100U           /* on_close = kill */
+#define PTRIG_RULE_KILL 0x100U /* on_close = kill */
 #define PTRIG_RULE_LOG 0x200U
 
 /*
@@ -99,9 +101,9 @@ struct ptrig_config {
 
 /* pt_state[0]: who owns these pins, and the generation that packets use. */
 struct ptrig_state {
-	__u32 abi;        /* PTRIG_ABI */
-	__u32 active;     /* generation in use: 0 or 1 */
-	__u64 netns_ino;  /* of /proc/self/ns/net */
+	__u32 abi;       /* PTRIG_ABI */
+	__u32 active;    /* generation in use: 0 or 1 */
+	__u64 netns_ino; /* of /proc/self/ns/net */
 	__u64 netns_dev;
 	__u32 max_rules;
 	__u32 max_leases;
@@ -199,11 +201,11 @@ struct ptrig_lease {
 #else
 	__u32 lock;
 #endif
-	__u32 tokens;     /* bucket of new sessions, in thousandths */
-	__u64 tokens_ns;  /* when it was last filled */
-	__u32 sessions;   /* now, half-open ones too */
+	__u32 tokens;    /* bucket of new sessions, in thousandths */
+	__u64 tokens_ns; /* when it was last filled */
+	__u32 sessions;  /* now, half-open ones too */
 	__u32 pad;
-	__u64 packets;    /* of sessions that have ended */
+	__u64 packets; /* of sessions that have ended */
 	__u64 bytes;
 	struct ptrig_lease_info info;
 };
@@ -227,19 +229,20 @@ struct ptrig_session_key {
 };
 
 enum ptrig_session_state {
-	PTRIG_SESSION_HALFOPEN = 1,    /* the host has not answered */
-	PTRIG_SESSION_TRANSITORY = 2,  /* TCP: handshake under way */
+	PTRIG_SESSION_HALFOPEN = 1,   /* the host has not answered */
+	PTRIG_SESSION_TRANSITORY = 2, /* TCP: handshake under way */
 	PTRIG_SESSION_ESTABLISHED = 3,
-	PTRIG_SESSION_CLOSING = 4,     /* FIN both ways, or RST */
+	PTRIG_SESSION_CLOSING = 4, /* FIN both ways, or RST */
 };
 
-#define PTRIG_SESSION_NEXTHOP 0x01U /* oif, dmac, smac and mtu are known */
-#define PTRIG_SESSION_L3 0x02U      /* oif has no Ethernet header */
-#define PTRIG_SESSION_XDP 0x04U     /* oif takes frames redirected by XDP */
-#define PTRIG_SESSION_KILL 0x08U    /* ends with its lease */
-#define PTRIG_SESSION_FIN 0x10U     /* a FIN has passed in this direction */
-#define PTRIG_SESSION_CT 0x20U      /* the kernel's conntrack knows the tuple */
-#define PTRIG_SESSION_OWN 0x40U     /* began with the host's own packet from an open port */
+#define PTRIG_SESSION_NEXTHOP 0x01U   /* oif, dmac, smac and mtu are known */
+#define PTRIG_SESSION_L3 0x02U        /* oif has no Ethernet header */
+#define PTRIG_SESSION_XDP 0x04U       /* oif takes frames redirected by XDP */
+#define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
+#define PTRIG_SESSION_FIN 0x10U       /* a FIN has passed in this direction */
+#define PTRIG_SESSION_CT 0x20U        /* the kernel's conntrack knows the tuple */
+#define PTRIG_SESSION_OWN 0x40U       /* began with the host's own packet from an open port */
+#define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
 
 /*
  * One direction of a session; its other direction is the entry under the mirrored key. The entry of
@@ -292,10 +295,10 @@ struct ptrig_conn_key {
 	__u8 pad[3];
 };
 
-#define PTRIG_CONN_PENDING 1U  /* confirm: the remote has not answered */
+#define PTRIG_CONN_PENDING 1U /* confirm: the remote has not answered */
 #define PTRIG_CONN_FIN_LAN 2U
 #define PTRIG_CONN_FIN_WAN 4U
-#define PTRIG_CONN_COUNTED 8U  /* in its lease's conns */
+#define PTRIG_CONN_COUNTED 8U /* in its lease's conns */
 struct ptrig_conn {
 	__u64 seen_ns; /* 0: being deleted */
 	struct ptrig_cand cand;
@@ -311,15 +314,16 @@ struct ptrig_host {
 	__u32 sessions;
 };
 
+#define PTRIG_REFUSALS (PTRIG_BUSY - PTRIG_FLAGS + 1) /* the reasons of the REFUSE kind */
+
 /* pt_hits: per-CPU array by slot. Counts since the rule got its id. */
 struct ptrig_hits {
 	__u32 id;
 	__u32 pad;
 	__u64 triggers;
 	__u64 granted;
-	__u64 refused[9]; /* index: reason - PTRIG_FLAGS */
+	__u64 refused[PTRIG_REFUSALS]; /* index: reason - PTRIG_FLAGS */
 };
-#define PTRIG_REFUSALS (PTRIG_BUSY - PTRIG_FLAGS + 1)
 
 /* pt_last: array by slot; the last trigger that was decided on. */
 struct ptrig_last {
@@ -346,9 +350,9 @@ struct ptrig_event {
 	__u64 time_ns;
 	__u32 type;
 	__u32 reason;
-	__u32 rule;  /* id */
-	__u32 lease; /* id; 0 for a refusal */
-	__be32 host; /* who holds, held or was refused */
+	__u32 rule;      /* id */
+	__u32 lease;     /* id; 0 for a refusal */
+	__be32 host;     /* who holds, held or was refused */
 	__be32 old_host; /* takeover, moved: who held it before; refused: who holds it */
 	__be32 remote;
 	__be32 wan;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Trigger connections, for `confirm` (has the remote answered?) and `close = "connection"` (has it
+ * ended?). When the table is full, `confirm` does not grant and `close` falls back to `idle`.
+ */
+#ifndef PT_CONN_H
+#define PT_CONN_H
+
+#include "lease.h"
+
+static __always_inline struct ptrig_conn_key pt_conn_key(const struct ptrig_rule *rule, const struct ptrig_cand *c) {
+	struct ptrig_conn_key key = {
+		.host = c->host,
+		.remote = c->remote,
+		.host_port = c->host_port,
+		.remote_port = c->remote_port,
+		.rule = rule->id,
+		.proto = c->proto,
+	};
+
+	return key;
+}
+
+static __always_inline bool pt_conn_insert(const struct ptrig_conn_key *key, const struct ptrig_conn *conn) {
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!usage || bpf_map_update_elem(&pt_conns, key, conn, BPF_NOEXIST))
+		return false;
+	__sync_fetch_and_add(&usage->conns, 1);
+	return true;
+}
+
+/* Whoever swaps seen_ns to 0 deletes the entry. */
+static __always_inline bool pt_conn_take(struct ptrig_conn *conn) {
+	__u64 seen = conn->seen_ns;
+
+	return seen && __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
+}
+static __always_inline void pt_conn_remove(const struct ptrig_conn_key *key) {
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!bpf_map_delete_elem(&pt_conns, key) && usage)
+		__sync_fetch_and_add(&usage->conns, -1);
+}
+
+/* `confirm`: remember the trigger until its remote answers. */
+static __noinline enum ptrig_reason pt_conn_wait(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+	struct ptrig_conn_key key = pt_conn_key(rule, &t->c);
+	struct ptrig_conn *known = bpf_map_lookup_elem(&pt_conns, &key);
+
+	if (known) {
+		__sync_fetch_and_or(&known->flags, PTRIG_CONN_PENDING);
+		if (known->seen_ns)
+			known->seen_ns = t->now;
+		return PTRIG_PENDING;
+	}
+	struct ptrig_conn conn = {
+		.seen_ns = t->now,
+		.cand = t->c,
+		.flags = PTRIG_CONN_PENDING,
+		.wan = t->wan,
+		.wan_ifindex = t->wan_ifindex,
+	};
+
+	return pt_conn_insert(&key, &conn) ? PTRIG_PENDING : PTRIG_CONNS_FULL;
+}
+
+/* `close = "connection"`: this connection holds the lease. */
+static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+	struct ptrig_conn_key key = pt_conn_key(rule, &t->c);
+	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote);
+	struct ptrig_conn *known = bpf_map_lookup_elem(&pt_conns, &key);
+	bool tracked = true;
+
+	if (!lease)
+		return;
+	__u32 id = lease->info.id;
+
+	if (known && known->lease == id && known->flags & PTRIG_CONN_COUNTED)
+		return; /* the SYN again */
+	if (known) {
+		known->lease = id;
+		known->flags = PTRIG_CONN_COUNTED;
+	} else {
+		struct ptrig_conn conn = {
+			.seen_ns = t->now,
+			.cand = t->c,
+			.lease = id,
+			.flags = PTRIG_CONN_COUNTED,
+			.wan = t->wan,
+			.wan_ifindex = t->wan_ifindex,
+		};
+
+		tracked = pt_conn_insert(&key, &conn);
+	}
+	if (!tracked)
+		pt_rule_count(rule, PTRIG_CONNS_FULL);
+	bpf_spin_lock(&lease->lock);
+	if (lease->info.id == id && tracked) {
+		if (!lease->info.conns)
+			lease->info.flags |= PTRIG_LEASE_CONN;
+		lease->info.conns++;
+	} else if (lease->info.id == id) {
+		lease->info.conns++; /* never counted down: only the timeout ends this lease */
+	}
+	bpf_spin_unlock(&lease->lock);
+}
+
+/* A FIN or RST of a trigger connection has passed; `fin` is the direction's bit. */
+static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const struct ptrig_conn_key *key, __u32 fin,
+				       bool reset, __u64 now) {
+	struct ptrig_conn *conn = bpf_map_lookup_elem(&pt_conns, key);
+	bool last = false;
+
+	if (!conn)
+		return;
+	__u32 flags = __sync_fetch_and_or(&conn->flags, fin) | fin;
+
+	if (!reset && (flags & (PTRIG_CONN_FIN_LAN | PTRIG_CONN_FIN_WAN)) != (PTRIG_CONN_FIN_LAN | PTRIG_CONN_FIN_WAN))
+		return;
+	__u32 id = conn->lease;
+
+	if (!pt_conn_take(conn))
+		return;
+	pt_conn_remove(key);
+	struct ptrig_lease *lease = pt_lease_find(rule, key->remote);
+
+	if (!lease || !(flags & PTRIG_CONN_COUNTED))
+		return;
+	bpf_spin_lock(&lease->lock);
+	if (lease->info.id == id && lease->info.conns)
+		last = --lease->info.conns == 0;
+	bpf_spin_unlock(&lease->lock);
+	if (last)
+		pt_lease_end_now(lease, rule->id, id, PTRIG_CONNECTION_CLOSED, now);
+}
+
+#endif

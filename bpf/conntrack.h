@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel's own flows and sockets, which come before a lease. Conntrack kfuncs: kernel 5.18 for the
+ * look-up, 6.1 for entries of our own (Documentation/bpf/kfuncs.rst; unstable by declaration).
+ */
+#ifndef PT_CONNTRACK_H
+#define PT_CONNTRACK_H
+
+#include "maps.h"
+#include "packet.h"
+
+/* As of kernel 6.1; later kernels accept this size. */
+struct bpf_ct_opts {
+	__s32 netns_id;
+	__s32 error;
+	__u8 l4proto;
+	__u8 dir;
+	__u8 reserved[2];
+};
+
+/* Only declared struct members are looked for in the running kernel (CO-RE). */
+union nf_inet_addr {
+	__u32 all[4];
+	__be32 ip;
+} __attribute__((preserve_access_index));
+union nf_conntrack_man_proto {
+	__be16 all;
+} __attribute__((preserve_access_index));
+struct nf_conntrack_man {
+	union nf_inet_addr u3;
+	union nf_conntrack_man_proto u;
+} __attribute__((preserve_access_index));
+struct nf_conntrack_tuple {
+	struct nf_conntrack_man src;
+} __attribute__((preserve_access_index));
+struct nf_conntrack_tuple_hash {
+	struct nf_conntrack_tuple tuple;
+} __attribute__((preserve_access_index));
+struct nf_conn {
+	struct nf_conntrack_tuple_hash tuplehash[2];
+	unsigned long status;
+} __attribute__((preserve_access_index));
+struct nf_conn___init {
+	struct nf_conn ct;
+};
+
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 tuple_size,
+					 struct bpf_ct_opts *opts, __u32 opts_size) __ksym;
+extern struct nf_conn___init *bpf_skb_ct_alloc(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 tuple_size,
+					       struct bpf_ct_opts *opts, __u32 opts_size) __ksym;
+extern void bpf_ct_set_timeout(struct nf_conn___init *ct, __u32 timeout) __ksym;
+extern int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout) __ksym;
+extern struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *ct) __ksym;
+extern void bpf_ct_release(struct nf_conn *ct) __ksym;
+
+#define PT_IPS_SEEN_REPLY (1UL << 1)
+#define PT_IPS_SRC_NAT (1UL << 4)
+#define PT_IPS_DST_NAT (1UL << 5)
+#define PT_CT_DIR_REPLY 1
+
+struct pt_tuple {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+};
+
+static __always_inline struct nf_conn *pt_conntrack_find(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto,
+							 struct bpf_ct_opts *opts) {
+	struct bpf_sock_tuple tuple = {};
+
+	opts->netns_id = -1;
+	opts->l4proto = proto;
+	tuple.ipv4.saddr = t->saddr;
+	tuple.ipv4.daddr = t->daddr;
+	tuple.ipv4.sport = t->sport;
+	tuple.ipv4.dport = t->dport;
+	return bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), opts, sizeof(*opts));
+}
+
+/* Does the kernel have any flow with this tuple? */
+static __noinline bool pt_conntrack_known(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
+	struct bpf_ct_opts opts = {};
+	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
+
+	if (!ct)
+		return false;
+	bpf_ct_release(ct);
+	return true;
+}
+
+/*
+ * May the tuple remote -> WAN port belong to a lease whose host is `host`? A masqueraded flow's reply and
+ * the gateway's own flow may not be taken; an unreplied entry, left by the remote's earlier probe or
+ * made by pt_conntrack_claim(), may.
+ */
+static __noinline bool pt_conntrack_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __be32 host,
+					  __be16 host_port) {
+	struct bpf_ct_opts opts = {};
+	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
+
+	if (!ct)
+		return false;
+	unsigned long status = ct->status;
+	bool same = ct->tuplehash[1].tuple.src.u3.ip == host && ct->tuplehash[1].tuple.src.u.all == host_port;
+
+	bpf_ct_release(ct);
+	if (opts.dir == PT_CT_DIR_REPLY)
+		return true;
+	if (status & (PT_IPS_SRC_NAT | PT_IPS_DST_NAT))
+		return !same;
+	return status & PT_IPS_SEEN_REPLY;
+}
+
+/*
+ * Tell conntrack that the tuple is in use, so that masquerade gives it to nobody: an unreplied entry
+ * without NAT, which is to the firewall what no entry is. Renews it if it is there.
+ */
+static __noinline void pt_conntrack_claim(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __u64 time_ns) {
+	struct bpf_ct_opts opts = {};
+	struct bpf_sock_tuple tuple = {};
+	__u32 time_ms = time_ns / 1000000;
+	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
+
+	if (ct) {
+		if (opts.dir != PT_CT_DIR_REPLY &&
+		    !(ct->status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT)))
+			bpf_ct_change_timeout(ct, time_ms);
+		bpf_ct_release(ct);
+		return;
+	}
+	tuple.ipv4.saddr = t->saddr;
+	tuple.ipv4.daddr = t->daddr;
+	tuple.ipv4.sport = t->sport;
+	tuple.ipv4.dport = t->dport;
+	opts.netns_id = -1;
+	opts.l4proto = proto;
+	opts.dir = 0;
+	opts.error = 0;
+	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+
+	if (!fresh)
+		return;
+	bpf_ct_set_timeout(fresh, time_ms);
+	ct = bpf_ct_insert_entry(fresh);
+	if (ct)
+		bpf_ct_release(ct);
+}
+
+/* Does the gateway itself listen, or talk, on this tuple (remote -> WAN port)? */
+static __noinline bool pt_socket_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *tcp_socket, *udp_socket;
+
+	tuple.ipv4.saddr = t->saddr;
+	tuple.ipv4.daddr = t->daddr;
+	tuple.ipv4.sport = t->sport;
+	tuple.ipv4.dport = t->dport;
+	if (proto == IPPROTO_TCP) {
+		tcp_socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (!tcp_socket)
+			return false;
+		bpf_sk_release(tcp_socket);
+		return true;
+	}
+	udp_socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!udp_socket)
+		return false;
+	bpf_sk_release(udp_socket);
+	return true;
+}
+
+#endif

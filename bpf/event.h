@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What is told to user space: one ring buffer record per change of a lease, refusals once a second and rule. */
+#ifndef PT_EVENT_H
+#define PT_EVENT_H
+
+#include "rule.h"
+
+#define PT_SECOND_NS 1000000000ULL
+
+static __always_inline struct ptrig_event *pt_event_begin(__u32 type, enum ptrig_reason reason, __u64 now) {
+	struct ptrig_event *event = bpf_ringbuf_reserve(&pt_events, sizeof(*event), 0);
+
+	if (!event) {
+		struct ptrig_usage *usage = pt_usage_get();
+
+		if (usage)
+			__sync_fetch_and_add(&usage->events_lost, 1);
+		return NULL;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time_ns = now;
+	event->type = type;
+	event->reason = reason;
+	return event;
+}
+
+static __always_inline __u32 pt_event_type(enum ptrig_reason reason) {
+	switch (reason) {
+	case PTRIG_GRANTED:
+		return PTRIG_EVENT_GRANTED;
+	case PTRIG_TAKEN_OVER:
+		return PTRIG_EVENT_TAKEOVER;
+	case PTRIG_MOVED:
+		return PTRIG_EVENT_MOVED;
+	default:
+		return PTRIG_EVENT_ENDED;
+	}
+}
+
+/* A lease was granted, taken over, moved, or (any other reason) has ended. */
+static __noinline void pt_event_lease(enum ptrig_reason reason, __u32 rule, const struct ptrig_lease *lease,
+				      __be32 old_host, __u64 now) {
+	struct ptrig_event *event = pt_event_begin(pt_event_type(reason), reason, now);
+
+	if (!event)
+		return;
+	const struct ptrig_lease_info *info = &lease->info;
+
+	event->rule = rule;
+	event->lease = info->id;
+	event->host = info->host;
+	event->old_host = old_host;
+	event->remote = info->trigger_remote;
+	event->port = info->trigger_port;
+	event->proto = info->trigger_proto;
+	event->wan = info->wan;
+	event->sessions = lease->sessions;
+	__builtin_memcpy(event->mac, info->mac, sizeof(event->mac));
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* Remember the rule's last trigger; report a refusal unless one was within the second. */
+static __noinline void pt_event_trigger(const struct ptrig_rule *rule, enum ptrig_reason reason,
+					const struct ptrig_cand *c, __be32 holder, __u64 now) {
+	__u32 slot = rule->id & 0xffff;
+	struct ptrig_last *last = bpf_map_lookup_elem(&pt_last, &slot);
+
+	if (!last)
+		return;
+	last->id = rule->id;
+	last->reason = reason;
+	last->time_ns = now;
+	last->host = c->host;
+	last->remote = c->remote;
+	if (reason <= PTRIG_FLAGS || reason > PTRIG_BUSY)
+		return;
+	if (last->event_ns && now - last->event_ns < PT_SECOND_NS) {
+		__sync_fetch_and_add(&last->suppressed, 1);
+		return;
+	}
+	last->event_ns = now;
+	struct ptrig_event *event = pt_event_begin(PTRIG_EVENT_REFUSED, reason, now);
+
+	if (!event)
+		return;
+	event->rule = rule->id;
+	event->host = c->host;
+	event->old_host = holder;
+	event->remote = c->remote;
+	event->port = c->remote_port;
+	event->proto = c->proto;
+	event->suppressed = last->suppressed;
+	last->suppressed = 0;
+	__builtin_memcpy(event->mac, c->mac, sizeof(event->mac));
+	bpf_ringbuf_submit(event, 0);
+}
+
+#endif

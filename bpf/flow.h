@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Packets of sessions that exist: the quick way with what is cached, and the once-a-second look at the
+ * clock, the lease, the route and the neighbour.
+ */
+#ifndef PT_FLOW_H
+#define PT_FLOW_H
+
+#include "conntrack.h"
+#include "nexthop.h"
+#include "rewrite.h"
+#include "session.h"
+#include "trigger.h"
+
+/* One packet on its way through a program. */
+struct pt_flow {
+	struct pt_pkt p;
+	struct pt_hop hop; /* of a packet that is redirected */
+	__u32 l3;
+	__u32 side;
+	__u32 gen;
+	bool ended; /* a session of this packet was found, but it is over */
+};
+
+static __always_inline void pt_hop_cache(struct ptrig_session *s, const struct pt_hop *hop) {
+	__u8 flags = s->flags & ~(PTRIG_SESSION_NEXTHOP | PTRIG_SESSION_L3 | PTRIG_SESSION_XDP);
+
+	if (hop->flags & PTRIG_IFACE_L3)
+		flags |= PTRIG_SESSION_NEXTHOP | PTRIG_SESSION_L3;
+	else if (hop->has_mac)
+		flags |= PTRIG_SESSION_NEXTHOP | (hop->flags & PTRIG_IFACE_XDP ? PTRIG_SESSION_XDP : 0);
+	s->oif = hop->oif;
+	s->mtu = hop->mtu;
+	__builtin_memcpy(s->dmac, hop->dmac, sizeof(s->dmac));
+	__builtin_memcpy(s->smac, hop->smac, sizeof(s->smac));
+	s->flags = flags;
+}
+static __always_inline void pt_hop_cached(const struct ptrig_session *s, struct pt_hop *hop) {
+	hop->oif = s->oif;
+	hop->mtu = s->mtu;
+	hop->flags = s->flags & PTRIG_SESSION_L3 ? PTRIG_IFACE_L3 : 0;
+	hop->has_mac = true;
+	hop->ask = false;
+	__builtin_memcpy(hop->dmac, s->dmac, sizeof(hop->dmac));
+	__builtin_memcpy(hop->smac, s->smac, sizeof(hop->smac));
+}
+
+/* The way to the host (side WAN, iif) or by the session's WAN to the remote (side LAN, oif). */
+static __always_inline bool pt_flow_route(struct __sk_buff *skb, struct pt_flow *f, __be32 address, __u32 oif) {
+	bool found = f->side == PTRIG_SIDE_WAN ? pt_nexthop_from(skb, f->p.saddr, address, skb->ifindex, &f->hop)
+					       : pt_nexthop_by(skb, address, f->p.daddr, oif, &f->hop);
+
+	f->hop.ask = true;
+	return found && f->hop.flags & (f->side == PTRIG_SIDE_WAN ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN);
+}
+/* Is the machine at the end of this hop not the one that the lease was granted to? */
+static __always_inline bool pt_flow_stranger(const struct pt_hop *hop, const struct ptrig_lease_info *info) {
+	return info->flags & PTRIG_LEASE_ONLINK && hop->has_mac && hop->gateway == info->host &&
+	       !pt_mac_equal(hop->dmac, info->mac);
+}
+
+static __always_inline bool pt_flow_too_big(struct __sk_buff *skb, const struct pt_flow *f) {
+	__u32 mtu = 0;
+
+	if (!f->hop.mtu || f->p.len <= f->hop.mtu)
+		return false;
+	/* A GSO packet is cut into segments on its way out: those must fit. */
+	return !skb->gso_size || bpf_check_mtu(skb, f->hop.oif, &mtu, 0, BPF_MTU_CHK_SEGS);
+}
+
+/* Rewrite the packet to address:port; `reason` if it can be sent by f->hop. */
+static __noinline enum ptrig_reason pt_flow_finish(struct __sk_buff *skb, struct pt_flow *f, __be32 address,
+						   __be16 port, enum ptrig_reason reason) {
+	bool wan = f->side == PTRIG_SIDE_WAN;
+
+	if (f->p.ttl <= 1)
+		reason = wan ? PTRIG_TTL_EXPIRED_UP : PTRIG_TTL_EXPIRED;
+	else if (pt_flow_too_big(skb, f))
+		reason = wan ? PTRIG_TOO_BIG_UP : PTRIG_TOO_BIG;
+	if (reason == PTRIG_TTL_EXPIRED || reason == PTRIG_TOO_BIG)
+		return reason;
+	bool up = reason == PTRIG_TTL_EXPIRED_UP || reason == PTRIG_TOO_BIG_UP;
+
+	if (!pt_rewrite(skb, f->l3, &f->p, f->side, address, port, !up))
+		return PTRIG_FAILED;
+	return reason;
+}
+
+/* What the session's WAN tuple is called by conntrack: remote -> WAN port. */
+static __always_inline struct pt_tuple pt_flow_wan_tuple(const struct ptrig_session_key *wan) {
+	struct pt_tuple tuple = {.saddr = wan->saddr, .daddr = wan->daddr, .sport = wan->sport, .dport = wan->dport};
+
+	return tuple;
+}
+
+/* The host's own packet: the session lives on, and its lease too if the rule says so. */
+static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *lan,
+					  const struct ptrig_session_key *wan_key, const struct ptrig_rule *rule,
+					  struct ptrig_lease *lease, const struct ptrig_config *config, __u64 now) {
+	__u64 seen = lan->seen_ns;
+
+	if (!seen)
+		return false;
+	if ((__s64)(now - seen) > 0 && lan->state != PTRIG_SESSION_CLOSING &&
+	    __sync_val_compare_and_swap(&lan->seen_ns, seen, now) == 0)
+		return false;
+	bool counts = !(f->p.tcp_flags & PT_TCP_NO_GRANT);
+
+	if (lease && rule && counts && lease->info.host == f->p.saddr &&
+	    (rule->flags & PTRIG_RULE_REFRESH_TRAFFIC ||
+	     pt_trigger_has_rule(f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport), rule->id)))
+		pt_lease_touch(lease, lan->lease, now);
+	struct pt_tuple tuple = pt_flow_wan_tuple(wan_key);
+
+	pt_conntrack_claim(skb, &tuple, f->p.proto, pt_session_idle_ns(lan, f->p.proto, config));
+	return true;
+}
+
+/*
+ * Once a second, and for SYN, FIN and RST: is the session still to be served, and where to? GO_ON, with
+ * f->hop filled and cached; SESSION_ENDED; NO_ROUTE.
+ */
+static __noinline enum ptrig_reason pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s,
+						 const struct ptrig_session_key *key) {
+	struct ptrig_session_key mirror = pt_session_mirror(key, s);
+	struct ptrig_session *twin = bpf_map_lookup_elem(&pt_sessions, &mirror);
+	const struct ptrig_config *config = pt_config_get(f->gen);
+	bool from_lan = f->side == PTRIG_SIDE_LAN;
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!twin || !config)
+		return PTRIG_SESSION_ENDED;
+	struct ptrig_session *lan = from_lan ? s : twin;
+	struct ptrig_session *wan = from_lan ? twin : s;
+	const struct ptrig_session_key *lan_key = from_lan ? key : &mirror;
+	const struct ptrig_session_key *wan_key = from_lan ? &mirror : key;
+	struct ptrig_rule *rule = pt_rule_by_id(f->gen, s->rule);
+	struct ptrig_lease *lease = pt_session_lease(key, lan, rule, now);
+	__u64 seen = lan->seen_ns;
+	__u8 kill = rule ? (rule->flags & PTRIG_RULE_KILL ? PTRIG_SESSION_KILL : 0) : lan->flags & PTRIG_SESSION_KILL;
+	bool over = !seen || pt_elapsed(now, seen, pt_session_idle_ns(lan, f->p.proto, config)) || (kill && !lease) ||
+		    !pt_wan_address(lan->oif, lan->addr);
+
+	/* The same ports again for a new connection, before the old one's 10 s are over. */
+	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p) && !from_lan)
+		over = true;
+	lan->flags = (lan->flags & ~PTRIG_SESSION_KILL) | kill;
+	if (over) {
+		pt_established_end(lan_key, lan, seen);
+		return PTRIG_SESSION_ENDED;
+	}
+	if (f->p.proto == IPPROTO_TCP)
+		pt_session_track(s, lan, wan, f->p.tcp_flags, f->side, now);
+	if (from_lan && !pt_flow_renew(skb, f, lan, wan_key, rule, lease, config, now))
+		return PTRIG_SESSION_ENDED;
+	if (!pt_flow_route(skb, f, s->addr, s->oif))
+		return PTRIG_NO_ROUTE;
+	bool moved = f->hop.has_mac && f->hop.gateway == s->addr && s->flags & PTRIG_SESSION_NEXTHOP &&
+		     !(s->flags & PTRIG_SESSION_L3) && !pt_mac_equal(f->hop.dmac, s->dmac);
+
+	if (!from_lan && (moved || (lease && lease->info.host == s->addr && pt_flow_stranger(&f->hop, &lease->info)))) {
+		if (lease && rule)
+			pt_lease_end_now(lease, rule->id, s->lease, PTRIG_HOST_CHANGED, now);
+		pt_established_end(lan_key, lan, lan->seen_ns);
+		return PTRIG_SESSION_ENDED;
+	}
+	pt_hop_cache(s, &f->hop);
+	wan->seen_ns = lan->seen_ns;
+	s->checked = bpf_jiffies64();
+	return PT_GO_ON;
+}
+
+/* A packet of an established session; GO_ON if there is none (any more). */
+static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *skb, struct pt_flow *f) {
+	struct ptrig_session_key key = pt_session_key(&f->p, f->side);
+	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
+
+	if (!s)
+		return PT_GO_ON;
+	if (s->state == PTRIG_SESSION_ESTABLISHED && s->flags & PTRIG_SESSION_NEXTHOP &&
+	    !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
+	    (__u32)bpf_jiffies64() - s->checked < cfg_tick_hz) {
+		pt_hop_cached(s, &f->hop);
+	} else {
+		enum ptrig_reason reason = pt_flow_look(skb, f, s, &key);
+
+		if (reason == PTRIG_SESSION_ENDED) {
+			f->ended = true;
+			return PT_GO_ON;
+		}
+		if (reason != PT_GO_ON)
+			return reason;
+	}
+	s->packets++;
+	s->bytes += f->p.len;
+	return pt_flow_finish(skb, f, s->addr, s->port, PTRIG_FORWARDED);
+}
+
+#endif

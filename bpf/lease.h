@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Leases: find, grant, refresh, move, take over, end. No packet is touched here. A lease changes hands
+ * only under its lock; when it is over follows from its stamps and the rule as it is now, so a changed
+ * timeout holds for living leases at once.
+ */
+#ifndef PT_LEASE_H
+#define PT_LEASE_H
+
+#include "event.h"
+#include "host.h"
+
+/* A trigger packet that has left by the WAN. No pointers: global functions take it as plain memory. */
+struct pt_trigger {
+	struct ptrig_cand c;
+	__be32 wan;
+	__u32 wan_ifindex;
+	__u64 now;
+	__u32 answered; /* the remote has answered: `confirm` is satisfied */
+	__u32 leases_per_host;
+	__u32 new_sessions_per_second;
+};
+
+static __always_inline bool pt_elapsed(__u64 now, __u64 since, __u64 time) {
+	return (__s64)(now - since) >= (__s64)time;
+}
+/* Why a lease that is marked live is over; PT_GO_ON if it is not. */
+static __always_inline enum ptrig_reason pt_lease_over(const struct ptrig_lease_info *info,
+						       const struct ptrig_rule *rule, __u64 now) {
+	if (rule->max_lifetime_ns && pt_elapsed(now, info->granted_ns, rule->max_lifetime_ns))
+		return PTRIG_LIFETIME;
+	if (pt_elapsed(now, info->refreshed_ns, rule->timeout_ns))
+		return PTRIG_EXPIRED;
+	return PT_GO_ON;
+}
+static __always_inline bool pt_lease_live(const struct ptrig_lease_info *info, const struct ptrig_rule *rule,
+					  __u64 now) {
+	return info->state == PTRIG_LEASE_LIVE && pt_lease_over(info, rule, now) == PT_GO_ON;
+}
+/* When it ended, for a lease that is over. */
+static __always_inline __u64 pt_lease_end(const struct ptrig_lease_info *info, const struct ptrig_rule *rule) {
+	__u64 idle = info->refreshed_ns + rule->timeout_ns;
+	__u64 life = info->granted_ns + rule->max_lifetime_ns;
+
+	if (info->state != PTRIG_LEASE_LIVE)
+		return info->ended_ns;
+	return rule->max_lifetime_ns && life < idle ? life : idle;
+}
+static __always_inline struct ptrig_lease *pt_lease_find(const struct ptrig_rule *rule, __be32 remote) {
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote);
+
+	return bpf_map_lookup_elem(&pt_leases, &key);
+}
+
+static __always_inline bool pt_mac_equal(const __u8 *a, const __u8 *b) {
+	/* without branches: six of them would be 64 paths to the verifier */
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]));
+}
+
+enum pt_claimant {
+	PT_CLAIM_SAME,    /* the lease's host */
+	PT_CLAIM_MOVED,   /* the lease's host (MAC) under a new address */
+	PT_CLAIM_CHANGED, /* another machine under the lease's host's address */
+	PT_CLAIM_OTHER,
+};
+static __always_inline enum pt_claimant pt_lease_claimant(const struct ptrig_lease_info *info,
+							  const struct ptrig_cand *c) {
+	bool known = info->flags & PTRIG_LEASE_ONLINK && c->flags & PTRIG_CAND_MAC && c->flags & PTRIG_CAND_ONLINK;
+	bool same_mac = known && pt_mac_equal(info->mac, c->mac);
+
+	if (info->host == c->host)
+		return !known || same_mac ? PT_CLAIM_SAME : PT_CLAIM_CHANGED;
+	return same_mac ? PT_CLAIM_MOVED : PT_CLAIM_OTHER;
+}
+
+/* Whose lease it is and since when; the caller holds the lock or the only reference. */
+static __always_inline void pt_lease_fill(struct ptrig_lease_info *info, const struct pt_trigger *t, __u32 id) {
+	const struct ptrig_cand *c = &t->c;
+
+	info->id = id;
+	info->state = PTRIG_LEASE_LIVE;
+	info->flags = c->flags & PTRIG_CAND_ONLINK && c->flags & PTRIG_CAND_MAC ? PTRIG_LEASE_ONLINK : 0;
+	info->end_reason = 0;
+	info->granted_ns = t->now;
+	info->refreshed_ns = t->now;
+	info->ended_ns = 0;
+	info->host = c->host;
+	info->wan = t->wan;
+	info->wan_ifindex = t->wan_ifindex;
+	info->lan_ifindex = c->lan_ifindex;
+	info->trigger_proto = c->proto;
+	info->trigger_remote = c->remote;
+	info->trigger_port = c->remote_port;
+	info->conns = 0;
+	__builtin_memcpy(info->mac, c->mac, sizeof(info->mac));
+}
+static __always_inline void pt_lease_renew(struct ptrig_lease_info *info, __u64 now, __u32 tick) {
+	if ((__s64)(now - info->refreshed_ns) > 0)
+		info->refreshed_ns = now;
+	info->refreshed_tick = tick;
+}
+
+static __always_inline __u32 pt_lease_new_id(void) {
+	struct ptrig_usage *usage = pt_usage_get();
+	__u32 id = usage ? __sync_fetch_and_add(&usage->next_lease, 1) + 1 : 1;
+
+	return id ? id : 1;
+}
+
+/* The first lease under this key. BUSY: somebody else was quicker, look again. */
+static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, t->c.remote);
+	struct ptrig_lease lease = {};
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!usage)
+		return PTRIG_LEASES_FULL;
+	if (!pt_host_add(t->c.host, PT_HOST_LEASES, t->leases_per_host))
+		return PTRIG_HOST_LEASES;
+	pt_lease_fill(&lease.info, t, pt_lease_new_id());
+	lease.info.refreshed_tick = bpf_jiffies64();
+	lease.tokens = t->new_sessions_per_second * 1000;
+	lease.tokens_ns = t->now;
+	long err = bpf_map_update_elem(&pt_leases, &key, &lease, BPF_NOEXIST);
+
+	if (err) {
+		pt_host_sub(t->c.host, PT_HOST_LEASES);
+		return err == -17 /* EEXIST */ ? PTRIG_BUSY : PTRIG_LEASES_FULL;
+	}
+	__sync_fetch_and_add(&usage->leases, 1);
+	pt_event_lease(PTRIG_GRANTED, rule->id, &lease, 0, t->now);
+	return PTRIG_GRANTED;
+}
+
+/* What a trigger makes of a lease that is there; decided under the lock, told after it. */
+struct pt_decision {
+	enum ptrig_reason reason;
+	enum ptrig_reason ended; /* why the lease before this one ended, PT_GO_ON if none did */
+	__be32 old_host;
+	bool old_counted; /* old_host's lease was still counted */
+};
+
+static __always_inline bool pt_lease_yields(const struct ptrig_rule *rule, const struct ptrig_lease_info *info,
+					    __u64 now) {
+	return rule->flags & PTRIG_RULE_TAKEOVER ||
+	       (rule->yield_after_ns && pt_elapsed(now, info->refreshed_ns, rule->yield_after_ns));
+}
+
+/* Under the lock: no calls. `may_grant`: a new grant is allowed (quota reserved, confirmed). */
+static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const struct ptrig_rule *rule,
+					    const struct pt_trigger *t, bool may_grant, __u32 id, __u32 tick,
+					    struct pt_decision *d) {
+	struct ptrig_lease_info *info = &lease->info;
+	enum pt_claimant who = pt_lease_claimant(info, &t->c);
+	bool live = pt_lease_live(info, rule, t->now);
+
+	d->old_host = info->host;
+	d->old_counted = info->state == PTRIG_LEASE_LIVE;
+	d->ended = PT_GO_ON;
+	if (info->state == PTRIG_LEASE_DEAD) {
+		d->reason = PTRIG_BUSY;
+		return;
+	}
+	if (live && who == PT_CLAIM_SAME) {
+		pt_lease_renew(info, t->now, tick);
+		d->reason = PTRIG_REFRESHED;
+		return;
+	}
+	if (live && who == PT_CLAIM_MOVED) {
+		d->reason = PTRIG_MOVED;
+		if (!may_grant)
+			return;
+		info->host = t->c.host;
+		info->lan_ifindex = t->c.lan_ifindex;
+		pt_lease_renew(info, t->now, tick);
+		return;
+	}
+	if (live && who == PT_CLAIM_OTHER && !pt_lease_yields(rule, info, t->now)) {
+		d->reason = PTRIG_HELD;
+		return;
+	}
+	d->reason = live && who == PT_CLAIM_OTHER ? PTRIG_TAKEN_OVER : PTRIG_GRANTED;
+	if (info->state == PTRIG_LEASE_LIVE && d->reason == PTRIG_GRANTED) {
+		d->ended = live ? PTRIG_HOST_CHANGED : pt_lease_over(info, rule, t->now);
+		info->ended_ns = live ? t->now : pt_lease_end(info, rule);
+		info->end_reason = d->ended;
+		info->state = PTRIG_LEASE_ENDED;
+	}
+	if (d->reason == PTRIG_GRANTED && who != PT_CLAIM_SAME && who != PT_CLAIM_MOVED && rule->cooldown_ns &&
+	    !pt_elapsed(t->now, info->ended_ns, rule->cooldown_ns)) {
+		d->reason = PTRIG_COOLDOWN;
+		return;
+	}
+	if (!may_grant)
+		return;
+	pt_lease_fill(info, t, id);
+	info->refreshed_tick = tick;
+	lease->sessions = 0;
+	lease->packets = 0;
+	lease->bytes = 0;
+	lease->tokens = t->new_sessions_per_second * 1000;
+	lease->tokens_ns = t->now;
+}
+
+static __always_inline bool pt_decision_grants(const struct pt_decision *d) {
+	return d->reason == PTRIG_GRANTED || d->reason == PTRIG_TAKEN_OVER || d->reason == PTRIG_MOVED;
+}
+
+/* A trigger for a lease that may be there: GO_ON if it is not. With `may_grant` false only what needs no
+ * new grant is done; GRANTED, TAKEN_OVER and MOVED then say what would be done. Global, so that the
+ * verifier walks it once. */
+__noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_trigger *t, int may_grant) {
+	struct pt_decision d = {};
+	__u32 tick = bpf_jiffies64();
+
+	if (!rule || !t)
+		return PT_GO_ON;
+	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote);
+	__u32 id = may_grant ? pt_lease_new_id() : 0;
+
+	if (!lease)
+		return PT_GO_ON;
+	bpf_spin_lock(&lease->lock);
+	pt_lease_decide(lease, rule, t, may_grant, id, tick, &d);
+	bpf_spin_unlock(&lease->lock);
+	if (d.ended != PT_GO_ON) {
+		pt_event_lease(d.ended, rule->id, lease, d.old_host, t->now);
+		if (d.old_counted)
+			pt_host_sub(d.old_host, PT_HOST_LEASES);
+	}
+	if (!may_grant)
+		return d.reason;
+	if (!pt_decision_grants(&d)) { /* the reserved place was not needed after all */
+		pt_host_sub(t->c.host, PT_HOST_LEASES);
+		return d.reason;
+	}
+	if (d.reason != PTRIG_GRANTED)
+		pt_host_sub(d.old_host, PT_HOST_LEASES);
+	pt_event_lease(d.reason, rule->id, lease, d.reason == PTRIG_GRANTED ? 0 : d.old_host, t->now);
+	return d.reason;
+}
+
+/* Ask for the rule's lease. Returns GRANTED, REFRESHED, MOVED, TAKEN_OVER, a refusal, or PENDING when
+ * the rule wants the remote's answer first. */
+static __always_inline enum ptrig_reason pt_lease_ask(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+	bool wait = rule->flags & PTRIG_RULE_CONFIRM && !t->answered;
+	enum ptrig_reason reason = PTRIG_BUSY;
+
+	for (int i = 0; i < 3 && reason == PTRIG_BUSY; i++) {
+		reason = pt_lease_claim(rule, t, false);
+		if (reason == PT_GO_ON) {
+			reason = wait ? PTRIG_PENDING : pt_lease_insert(rule, t);
+			continue;
+		}
+		if (reason != PTRIG_GRANTED && reason != PTRIG_TAKEN_OVER && reason != PTRIG_MOVED)
+			continue;
+		if (wait && reason != PTRIG_MOVED)
+			return PTRIG_PENDING;
+		if (!pt_host_add(t->c.host, PT_HOST_LEASES, t->leases_per_host))
+			return PTRIG_HOST_LEASES;
+		reason = pt_lease_claim(rule, t, true);
+		if (reason == PT_GO_ON) { /* swept meanwhile */
+			pt_host_sub(t->c.host, PT_HOST_LEASES);
+			reason = PTRIG_BUSY;
+		}
+	}
+	return reason;
+}
+
+/* The rule's live lease of this grant (0: any), or NULL. */
+static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_rule *rule, __be32 remote, __u32 id,
+							     __u64 now) {
+	struct ptrig_lease *lease = pt_lease_find(rule, remote);
+
+	if (!lease || (id && lease->info.id != id) || !pt_lease_live(&lease->info, rule, now))
+		return NULL;
+	return lease;
+}
+
+/* The host's own packet keeps the lease alive. */
+static __always_inline void pt_lease_touch(struct ptrig_lease *lease, __u32 id, __u64 now) {
+	__u32 tick = bpf_jiffies64();
+
+	bpf_spin_lock(&lease->lock);
+	if (lease->info.id == id && lease->info.state == PTRIG_LEASE_LIVE)
+		pt_lease_renew(&lease->info, now, tick);
+	bpf_spin_unlock(&lease->lock);
+}
+
+/* End a lease that is live; id 0: whichever grant. False if it was not live. */
+static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, __u32 id, enum ptrig_reason reason,
+					__u64 ended_ns) {
+	bool ended = false;
+	__be32 host = 0;
+
+	bpf_spin_lock(&lease->lock);
+	if (lease->info.state == PTRIG_LEASE_LIVE && (!id || lease->info.id == id)) {
+		lease->info.state = PTRIG_LEASE_ENDED;
+		lease->info.ended_ns = ended_ns;
+		lease->info.end_reason = reason;
+		host = lease->info.host;
+		ended = true;
+	}
+	bpf_spin_unlock(&lease->lock);
+	if (!ended)
+		return false;
+	pt_host_sub(host, PT_HOST_LEASES);
+	pt_event_lease(reason, rule, lease, host, bpf_ktime_get_boot_ns());
+	return true;
+}
+
+/* Take a token for one new session; the bucket holds a second's worth, in thousandths. per_second is at
+ * most 4,000,000. */
+static __always_inline bool pt_lease_token(struct ptrig_lease *lease, __u32 per_second, __u64 now) {
+	bool taken = false;
+
+	if (!per_second)
+		return true;
+	bpf_spin_lock(&lease->lock);
+	__u64 passed = now - lease->tokens_ns;
+
+	if ((__s64)passed >= (__s64)PT_SECOND_NS) {
+		lease->tokens = per_second * 1000;
+		lease->tokens_ns = now;
+	} else if ((__s64)passed > 0) {
+		__u64 added = passed * per_second / 1000000;
+		__u64 tokens = lease->tokens + added;
+
+		lease->tokens = tokens < per_second * 1000ULL ? tokens : per_second * 1000;
+		lease->tokens_ns += added * 1000000 / per_second; /* the rest of the time is not lost */
+	}
+	if (lease->tokens >= 1000) {
+		lease->tokens -= 1000;
+		taken = true;
+	}
+	bpf_spin_unlock(&lease->lock);
+	return taken;
+}
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A frame to struct pt_pkt, and back to pointers for writing. The only file that names data_end.
+ * Offsets count from the start of the frame: l3 is 14, or 0 on a device without an Ethernet header.
+ */
+#ifndef PT_PACKET_H
+#define PT_PACKET_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <stdbool.h>
+
+#include "config.h"
+
+#define PT_GO_ON PTRIG_REASON_COUNT /* no verdict yet */
+
+#define PT_IP_DF 0x4000
+#define PT_IP_MF 0x2000
+#define PT_IP_OFFSET 0x1fff
+
+#define PT_TCP_FIN 0x01
+#define PT_TCP_SYN 0x02
+#define PT_TCP_RST 0x04
+#define PT_TCP_ACK 0x10
+
+struct pt_pkt {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u16 len; /* IP total length */
+	__u8 l4;   /* offset of the TCP or UDP header */
+	__u8 proto;
+	__u8 ttl;
+	__u8 tos;
+	__u8 tcp_flags; /* 0 for UDP */
+	bool df;
+	bool first_fragment; /* more fragments follow */
+};
+
+struct pt_headers {
+	struct ethhdr *eth; /* only on a device with an Ethernet header */
+	struct iphdr *ip;
+	union {
+		struct tcphdr *tcp;
+		struct udphdr *udp;
+		struct {
+			__be16 source, dest;
+		} * ports;
+	};
+};
+
+static __always_inline __u32 pt_packet_proto_index(const struct pt_pkt *p) {
+	return p->proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
+}
+static __always_inline __u8 pt_packet_proto_bit(const struct pt_pkt *p) {
+	return p->proto == IPPROTO_TCP ? PTRIG_TCP : PTRIG_UDP;
+}
+/* A TCP packet that can begin a connection. */
+static __always_inline bool pt_packet_plain_syn(const struct pt_pkt *p) {
+	return (p->tcp_flags & (PT_TCP_SYN | PT_TCP_ACK | PT_TCP_RST | PT_TCP_FIN)) == PT_TCP_SYN;
+}
+
+static __always_inline enum ptrig_reason pt_packet_parse_l4(void *l4, void *data_end, __u32 room, struct pt_pkt *p) {
+	if (p->proto == IPPROTO_TCP) {
+		struct tcphdr *tcp = l4;
+
+		if ((void *)(tcp + 1) > data_end || room < sizeof(*tcp) || tcp->doff < 5)
+			return PTRIG_MALFORMED;
+		p->sport = tcp->source;
+		p->dport = tcp->dest;
+		p->tcp_flags = ((__u8 *)tcp)[13];
+		return PT_GO_ON;
+	}
+	struct udphdr *udp = l4;
+
+	if ((void *)(udp + 1) > data_end || room < sizeof(*udp))
+		return PTRIG_MALFORMED;
+	__u32 udp_len = bpf_ntohs(udp->len);
+
+	if (udp_len < sizeof(*udp) || (udp_len > room && !p->first_fragment))
+		return PTRIG_MALFORMED;
+	p->sport = udp->source;
+	p->dport = udp->dest;
+	p->tcp_flags = 0;
+	return PT_GO_ON;
+}
+
+/* frame_len: the whole frame, of which data..data_end may be only the beginning. */
+static __always_inline enum ptrig_reason pt_packet_parse(void *data, void *data_end, __u32 l3, __u32 frame_len,
+							 struct pt_pkt *p) {
+	struct iphdr *ip = data + l3;
+
+	if ((void *)(ip + 1) > data_end)
+		return PTRIG_MALFORMED;
+	if (l3 && ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP))
+		return PTRIG_NOT_IPV4;
+	__u32 header = ip->ihl * 4;
+	__u16 fragment = bpf_ntohs(ip->frag_off);
+
+	p->len = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || p->len < header || l3 + p->len > frame_len)
+		return PTRIG_MALFORMED;
+	p->proto = ip->protocol;
+	if (p->proto == IPPROTO_ICMP)
+		return PTRIG_ICMP;
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return PTRIG_NOT_IPV4;
+	if (fragment & PT_IP_OFFSET)
+		return PTRIG_FRAGMENT;
+	p->first_fragment = fragment & PT_IP_MF;
+	p->df = fragment & PT_IP_DF;
+	p->saddr = ip->saddr;
+	p->daddr = ip->daddr;
+	p->ttl = ip->ttl;
+	p->tos = ip->tos;
+	p->l4 = l3 + header;
+	return pt_packet_parse_l4((void *)ip + header, data_end, p->len - header, p);
+}
+
+/* TC: headers may lie outside the linear part of the skb; packets of another VLAN, and frames that are
+ * not addressed to this machine, are none of ours. */
+static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
+	__u32 need = l3 + 60 + sizeof(struct tcphdr);
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return PTRIG_NOT_IPV4;
+	if (need > skb->len)
+		need = skb->len;
+	if ((void *)(long)skb->data + need > (void *)(long)skb->data_end && bpf_skb_pull_data(skb, need))
+		return PTRIG_MALFORMED;
+	return pt_packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, l3, skb->len, p);
+}
+
+/* The headers again, for writing, after a helper has invalidated every pointer. */
+static __always_inline bool pt_packet_headers(struct __sk_buff *skb, __u32 l3, const struct pt_pkt *p,
+					      struct pt_headers *h) {
+	void *data = (void *)(long)skb->data;
+	void *data_end = (void *)(long)skb->data_end;
+	__u32 l4 = p->l4 & 0x7f;
+
+	h->eth = data;
+	h->ip = data + (l3 ? sizeof(struct ethhdr) : 0); /* bounds that the verifier can see */
+	h->ports = data + l4;
+	return (void *)(h->ip + 1) <= data_end && (void *)(h->udp + 1) <= data_end;
+}
+
+/* The Ethernet header, where there is one. */
+static __always_inline struct ethhdr *pt_packet_eth(struct __sk_buff *skb) {
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	return (void *)(eth + 1) <= (void *)(long)skb->data_end ? eth : NULL;
+}
+
+#endif

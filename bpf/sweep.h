@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What user space asks for: delete what is over, end leases and sessions. Runs in the kernel, so that
+ * checking and deleting are one step and nothing that was just renewed is ever deleted.
+ */
+#ifndef PT_SWEEP_H
+#define PT_SWEEP_H
+
+#include "session.h"
+
+struct pt_sweep {
+	const struct ptrig_config *config;
+	__u64 now;
+	__u32 gen;
+	__u32 op;
+	struct ptrig_admin found; /* what to look for, and the counts */
+};
+
+static __always_inline bool pt_sweep_wants(const struct ptrig_admin *args, __u32 rule, __u32 lease, __be32 host,
+					   __be32 remote, __be32 wan) {
+	return (!args->rule || args->rule == rule) && (!args->lease || args->lease == lease) &&
+	       (!args->host || args->host == host) && (!args->remote || args->remote == remote) &&
+	       (!args->wan || args->wan == wan);
+}
+
+static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, const struct ptrig_session_key *key,
+						  const struct ptrig_session *s, bool halfopen) {
+	struct ptrig_rule *rule = pt_rule_by_id(w->gen, s->rule);
+	bool ends_with_lease = halfopen || (rule ? rule->flags & PTRIG_RULE_KILL : s->flags & PTRIG_SESSION_KILL);
+
+	if (w->op == PTRIG_ADMIN_CLOSE_SESSIONS)
+		return pt_sweep_wants(&w->found, s->rule, s->lease, key->saddr, key->daddr, s->addr);
+	if (pt_elapsed(w->now, s->seen_ns, pt_session_idle_ns(s, key->proto, w->config)))
+		return true;
+	return ends_with_lease && !pt_session_lease(key, s, rule, w->now);
+}
+
+static long pt_sweep_established(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_session_key *key = k;
+	struct ptrig_session *s = value;
+
+	if (key->side != PTRIG_SIDE_LAN || !s->seen_ns)
+		return 0;
+	__u64 seen = s->seen_ns;
+
+	if (pt_sweep_session_over(w, key, s, false) && pt_established_end(key, s, seen))
+		w->found.sessions++;
+	return 0;
+}
+static long pt_sweep_halfopen(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_session_key *key = k;
+	struct ptrig_session *s = value;
+
+	if (key->side != PTRIG_SIDE_LAN || !s->seen_ns)
+		return 0;
+	__u64 seen = s->seen_ns;
+
+	if (pt_sweep_session_over(w, key, s, true) && pt_halfopen_end(key, s, seen))
+		w->found.halfopen++;
+	return 0;
+}
+
+/* An ended lease is kept until its cooldown is over. */
+static __always_inline void pt_sweep_lease_forget(const struct pt_sweep *w, const struct ptrig_lease_key *key,
+						  struct ptrig_lease *lease, const struct ptrig_rule *rule) {
+	__u64 keep = rule ? rule->cooldown_ns : 0;
+	bool dead = false;
+
+	bpf_spin_lock(&lease->lock);
+	if (lease->info.state == PTRIG_LEASE_ENDED && pt_elapsed(w->now, lease->info.ended_ns, keep)) {
+		lease->info.state = PTRIG_LEASE_DEAD;
+		dead = true;
+	}
+	bpf_spin_unlock(&lease->lock);
+	if (!dead)
+		return;
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!bpf_map_delete_elem(&pt_leases, key) && usage)
+		__sync_fetch_and_add(&usage->leases, -1);
+}
+
+static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_lease_key *key = k;
+	struct ptrig_lease *lease = value;
+	const struct ptrig_lease_info *info = &lease->info;
+	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
+	enum ptrig_reason over = PT_GO_ON;
+	__u64 ended = w->now;
+
+	if (info->state == PTRIG_LEASE_LIVE) {
+		if (w->op == PTRIG_ADMIN_CLOSE_LEASES) {
+			__be32 remote = key->remote ? key->remote : info->trigger_remote;
+
+			if (pt_sweep_wants(&w->found, key->rule, info->id, info->host, remote, info->wan))
+				over = w->found.reason;
+		} else if (!rule) {
+			over = PTRIG_RULE_GONE;
+		} else {
+			over = pt_lease_over(info, rule, w->now);
+			ended = pt_lease_end(info, rule);
+		}
+		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, info->id, over, ended))
+			w->found.leases++;
+	}
+	if (w->op == PTRIG_ADMIN_SWEEP)
+		pt_sweep_lease_forget(w, key, lease, rule);
+	return 0;
+}
+
+static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_conn_key *key = k;
+	struct ptrig_conn *conn = value;
+	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
+	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote) : NULL;
+	bool waiting = conn->flags & PTRIG_CONN_PENDING;
+	bool held = conn->flags & PTRIG_CONN_COUNTED && lease && lease->info.id == conn->lease &&
+		    lease->info.state == PTRIG_LEASE_LIVE;
+
+	if (rule && (held || (waiting && !pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns))))
+		return 0;
+	if (pt_conn_take(conn)) {
+		struct ptrig_usage *usage = pt_usage_get();
+
+		if (!bpf_map_delete_elem(&pt_conns, key) && usage)
+			__sync_fetch_and_add(&usage->conns, -1);
+		w->found.conns++;
+	}
+	return 0;
+}
+
+static long pt_sweep_host(void *map, const void *k, void *value, struct pt_sweep *w) {
+	__u64 *both = value;
+
+	if (!*both && __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) == 0)
+		bpf_map_delete_elem(&pt_hosts, k);
+	return 0;
+}
+
+SEC("syscall")
+int pt_admin(struct ptrig_admin *args) {
+	struct pt_sweep w = {.gen = pt_generation(), .now = bpf_ktime_get_boot_ns(), .op = args->op, .found = *args};
+
+	w.config = pt_config_get(w.gen);
+	if (!w.config)
+		return 1;
+	w.found.leases = w.found.sessions = w.found.halfopen = w.found.conns = 0;
+	if (w.op == PTRIG_ADMIN_SWEEP || w.op == PTRIG_ADMIN_CLOSE_LEASES)
+		bpf_for_each_map_elem(&pt_leases, pt_sweep_lease, &w, 0);
+	if (w.op == PTRIG_ADMIN_SWEEP || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) {
+		bpf_for_each_map_elem(&pt_halfopen, pt_sweep_halfopen, &w, 0);
+		bpf_for_each_map_elem(&pt_sessions, pt_sweep_established, &w, 0);
+	}
+	if (w.op == PTRIG_ADMIN_SWEEP) {
+		bpf_for_each_map_elem(&pt_conns, pt_sweep_conn, &w, 0);
+		bpf_for_each_map_elem(&pt_hosts, pt_sweep_host, &w, 0);
+	}
+	args->leases = w.found.leases;
+	args->sessions = w.found.sessions;
+	args->halfopen = w.found.halfopen;
+	args->conns = w.found.conns;
+	return 0;
+}
+
+#endif

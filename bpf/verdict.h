@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counts a packet's reason and turns it into what the kernel is told. The only file that names TC_ACT_*. */
+#ifndef PT_VERDICT_H
+#define PT_VERDICT_H
+
+#include <linux/pkt_cls.h>
+
+#include "count.h"
+#include "nexthop.h"
+
+enum pt_kind { PT_KIND_PASS, PT_KIND_UP, PT_KIND_REDIRECT, PT_KIND_DROP, PT_KIND_GRANT, PT_KIND_REFUSE, PT_KIND_END };
+
+static __always_inline enum pt_kind pt_kind_of(enum ptrig_reason reason) {
+	switch (reason) {
+#define PT_KIND_CASE(name, kind, text)                                                                                 \
+	case PTRIG_##name:                                                                                             \
+		return PT_KIND_##kind;
+		PTRIG_REASONS(PT_KIND_CASE)
+#undef PT_KIND_CASE
+	default:
+		return PT_KIND_PASS;
+	}
+}
+
+/* Send the rewritten packet out by its hop. */
+static __always_inline int pt_send(struct __sk_buff *skb, __u32 l3, const struct pt_hop *hop) {
+	if (hop->flags & PTRIG_IFACE_L3)
+		return bpf_redirect(hop->oif, 0);
+	if (!l3 && bpf_skb_change_head(skb, sizeof(struct ethhdr), 0))
+		return TC_ACT_SHOT;
+	if (hop->has_mac && !hop->ask) {
+		struct ethhdr *eth = pt_packet_eth(skb);
+
+		if (!eth)
+			return TC_ACT_SHOT;
+		__builtin_memcpy(eth->h_dest, hop->dmac, sizeof(eth->h_dest));
+		__builtin_memcpy(eth->h_source, hop->smac, sizeof(eth->h_source));
+		eth->h_proto = bpf_htons(ETH_P_IP);
+		return bpf_redirect(hop->oif, 0);
+	}
+	struct bpf_redir_neigh next = {.nh_family = PT_AF_INET, .ipv4_nh = hop->gateway};
+
+	return bpf_redirect_neigh(hop->oif, &next, sizeof(next), 0);
+}
+
+/* `hop` is looked at for reasons of the REDIRECT kind only. */
+static __always_inline int pt_verdict_tc(struct __sk_buff *skb, enum ptrig_reason reason, __u32 l3,
+					 const struct pt_hop *hop) {
+	pt_count(reason);
+	switch (pt_kind_of(reason)) {
+	case PT_KIND_REDIRECT:
+		return hop ? pt_send(skb, l3, hop) : TC_ACT_SHOT;
+	case PT_KIND_DROP:
+		return TC_ACT_SHOT;
+	default:
+		return TC_ACT_UNSPEC; /* other people's filters still run */
+	}
+}
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counts a frame's reason and tells the driver; verdict.h is its twin for TC. */
+#ifndef PT_VERDICT_XDP_H
+#define PT_VERDICT_XDP_H
+
+#include "count.h"
+
+/* Interfaces that take redirected frames, by ifindex. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u32);
+} pt_devs SEC(".maps");
+
+static __always_inline int pt_verdict_xdp(enum ptrig_reason reason, __u32 oif) {
+	pt_count(reason);
+	return reason == PTRIG_FORWARDED ? bpf_redirect_map(&pt_devs, oif, 0) : XDP_PASS;
+}
+
+#endif
