@@ -30,13 +30,34 @@ _ptrig() {
 		_ptrig_words "$(_ptrig_rules)"
 		return
 		;;
-	--sources) _ptrig_words "lan routed" && return ;;
-	--remotes) _ptrig_words "any contacted" && return ;;
-	--refresh) _ptrig_words "trigger traffic" && return ;;
-	--conflict) _ptrig_words "hold takeover" && return ;;
-	--close) _ptrig_words "idle connection" && return ;;
-	--on-close) _ptrig_words "keep kill" && return ;;
-	--confirm | --log | --enabled) _ptrig_words "true false" && return ;;
+	--sources)
+		_ptrig_words "lan routed"
+		return
+		;;
+	--remotes)
+		_ptrig_words "any contacted"
+		return
+		;;
+	--refresh)
+		_ptrig_words "trigger traffic"
+		return
+		;;
+	--conflict)
+		_ptrig_words "hold takeover"
+		return
+		;;
+	--close)
+		_ptrig_words "idle connection"
+		return
+		;;
+	--on-close)
+		_ptrig_words "keep kill"
+		return
+		;;
+	--confirm | --log | --enabled)
+		_ptrig_words "true false"
+		return
+		;;
 	esac
 
 	local keys="--enabled --description --trigger --trigger-remotes --sources --open --remotes --timeout --refresh
