@@ -16,6 +16,7 @@ struct XdpFeatures {
 	bool native() const; ///< native programs, and redirects out of them
 	bool
 	takes_frames() const; ///< frames redirected to it arrive. Drivers may say so only once a program is attached
+	bool operator==(const XdpFeatures &) const = default;
 };
 /// Unset if the kernel cannot tell (before 6.3) or the device is gone.
 Result<std::optional<XdpFeatures>> xdp_features(std::uint32_t ifindex);
@@ -46,6 +47,7 @@ bool xdp_takes_redirects(const Link &link, const XdpContext &context);
 struct XdpLink {
 	std::uint32_t prog_id = 0;
 	std::uint32_t ifindex = 0; ///< 0: its device is gone, or something detached it
+	bool operator==(const XdpLink &) const = default;
 };
 /// The link pinned at `pin_path`; unset if nothing is pinned there.
 Result<std::optional<XdpLink>> xdp_query(const std::string &pin_path);
