@@ -16,12 +16,18 @@ struct Listener {
 };
 struct CheckFacts {
 	std::vector<Listener> listeners;
-	std::vector<PortRange> dnat;     ///< ports that nftables dnats already
+	std::vector<PortRange> dnat; ///< ports that nftables dnats already
 	unsigned possible_cpus = 1;
 };
 
 std::vector<Diagnostic> check_warnings(const ParsedConfig &parsed, const CheckFacts &facts);
-/// Kernel memory of all maps, in bytes, for these settings.
+struct MapMemory {
+	std::string name;
+	std::uint64_t bytes = 0;
+};
+/// Kernel memory of each map, for these settings; empty, of the two whose entries are allocated one by one.
+std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned possible_cpus);
+/// Of all maps, in bytes.
 std::uint64_t map_memory(const GatewayConfig &gateway, unsigned possible_cpus);
 /// Browsers refuse to connect to this port (WHATWG Fetch, "port blocking").
 bool is_bad_port(std::uint16_t port);

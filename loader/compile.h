@@ -30,7 +30,7 @@ struct Tables {
 	/// 2 * 65536 entries each, tcp then udp, in the encoding of abi.h (list numbers are this generation's own, from 0).
 	std::vector<std::uint32_t> trigger_ports, open_ports, host_ports;
 	std::vector<ptrig_list> lists;
-	std::vector<ptrig_rule> rules; ///< indexed by slot; id 0: unused
+	std::vector<ptrig_rule> rules; ///< max_rules records, indexed by slot; id 0: unused
 	std::vector<PrefixEntry> prefixes;
 	std::vector<MacEntry> macs;
 	ptrig_config config{};
@@ -45,11 +45,14 @@ struct CompileInput {
 	std::uint32_t first_set = 1;                   ///< set numbers are given out from here
 };
 
-/// Errors (kInput): a 17th rule on one port (the message names the rules), a rule that opens a reserved
+/// The same open ports, in whatever order: the rule keeps its id, and with it its leases.
+bool same_open_ports(const std::vector<OpenRange> &a, const std::vector<OpenRange> &b);
+
+/// Errors (kInput): an invalid rule, two rules of one name, a 17th rule on one port (the message names the rules), a rule that opens a reserved
 /// port, more rules than max_rules, more shared ports than max_port_lists.
 Result<Tables> compile(const CompileInput &input);
 
-/// What changes between two rulesets, by name; order of `after`.
+/// What changes between two rulesets, by name; order of `after`, then what is removed in the order of `before`.
 struct RuleDiff {
 	enum class Kind { kAdd, kRemove, kChange } kind;
 	std::string name;

@@ -15,7 +15,7 @@ struct Unit {
 	std::string_view name;
 	std::int64_t ns;
 };
-/// From large to small, the order in which a duration is written.
+/// From large to small, the order in which a duration is written. As a set of bits, days are the highest.
 constexpr std::array<Unit, 5> kUnits{{
 	{"d", 86'400'000'000'000},
 	{"h", 3'600'000'000'000},
@@ -28,16 +28,33 @@ tl::unexpected<Error> refuse(std::string_view whole, std::string_view why) {
 	return fail(fmt::format("{}: {}", quoted(whole), why), Status::kInput);
 }
 
-/// `ns` in the units whose bit is set in `units` (days have the highest); empty if they cannot express it exactly.
+bool has_unit(unsigned units, std::size_t unit) {
+	return units >> (kUnits.size() - 1 - unit) & 1;
+}
+
 std::string in_units(std::int64_t ns, unsigned units) {
 	std::string out;
 	for (std::size_t i = 0; i < kUnits.size(); ++i) {
-		if (!(units >> (kUnits.size() - 1 - i) & 1) || ns < kUnits[i].ns)
+		if (!has_unit(units, i) || ns < kUnits[i].ns)
 			continue;
 		out += fmt::format("{}{}", ns / kUnits[i].ns, kUnits[i].name);
 		ns %= kUnits[i].ns;
 	}
-	return ns == 0 ? out : "";
+	return out;
+}
+
+/// How long in_units() will be; nothing if these units cannot express `ns` exactly.
+std::optional<std::size_t> length_in_units(std::int64_t ns, unsigned units) {
+	std::size_t length = 0;
+	for (std::size_t i = 0; i < kUnits.size(); ++i) {
+		if (!has_unit(units, i) || ns < kUnits[i].ns)
+			continue;
+		for (std::int64_t count = ns / kUnits[i].ns; count > 0; count /= 10)
+			++length;
+		length += kUnits[i].name.size();
+		ns %= kUnits[i].ns;
+	}
+	return ns == 0 ? std::optional(length) : std::nullopt;
 }
 
 /// Takes the leading digits, or all before the next digit, off the front of `rest`.
@@ -113,14 +130,19 @@ Result<nanoseconds> parse_duration(std::string_view whole) {
 std::string to_string(nanoseconds time) {
 	constexpr std::int64_t kSmallest = kUnits.back().ns;
 	const std::int64_t ns = time.count() / kSmallest * kSmallest;
-	std::string best;
+	if (ns <= 0)
+		return "0s";
+	unsigned best = 0;
+	std::size_t shortest = SIZE_MAX;
 	// Counting down puts larger units first, so of two texts of one length they win: "2h4m", not "124m".
 	for (unsigned units = (1U << kUnits.size()) - 1; units > 0; --units) {
-		std::string text = in_units(ns, units);
-		if (!text.empty() && (best.empty() || text.size() < best.size()))
-			best = std::move(text);
+		const auto length = length_in_units(ns, units);
+		if (length && *length < shortest) {
+			shortest = *length;
+			best = units;
+		}
 	}
-	return best.empty() ? "0s" : best;
+	return in_units(ns, best);
 }
 
 Result<std::string> parse_rule_name(std::string_view name) {

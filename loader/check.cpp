@@ -1,0 +1,218 @@
+// Warnings about a valid configuration: rules that expose more than meant, get in each other's way, or
+// are against the RFCs, and maps that cost much memory.
+#include "loader/check.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "include/ptrig/abi.h"
+#include "loader/port_index.h"
+#include "loader/rule_text.h"
+
+namespace ptrig {
+namespace {
+
+using text::quoted;
+
+constexpr unsigned kFirstUnprivileged = 1024;
+constexpr nanoseconds kShortestUdp = std::chrono::minutes(2); // RFC 4787 REQ-5
+constexpr std::uint64_t kMuchMemory = 256ULL << 20;
+
+bool overlap(const PortRange &a, const PortRange &b) {
+	return (a.protos & b.protos) && a.first <= b.last && b.first <= a.last;
+}
+
+class Checker {
+public:
+	Checker(const ParsedConfig &parsed, const CheckFacts &facts)
+	    : parsed_(parsed), facts_(facts), indexes_(index_ports(parsed.config)) {}
+
+	std::vector<Diagnostic> run() {
+		check_gateway();
+		for (std::size_t i = 0; i < parsed_.config.rules.size(); ++i)
+			if (parsed_.config.rules[i].enabled)
+				check_rule(i);
+		return std::move(out_);
+	}
+
+private:
+	void warn(std::string message) { out_.push_back({parsed_.file, 0, 0, std::move(message)}); }
+	void warn(std::size_t rule, std::string_view message) {
+		const RuleOrigin at = rule < parsed_.origins.size() ? parsed_.origins[rule] : RuleOrigin{parsed_.file};
+		out_.push_back({at.file, at.line, at.column,
+				fmt::format("rule {}: {}", quoted(parsed_.config.rules[rule].name), message)});
+	}
+
+	void check_gateway() {
+		const GatewayConfig &gateway = parsed_.config.gateway;
+		if (gateway.lan.empty())
+			warn("[gateway] lan names no interface: nothing can trigger");
+		if (parsed_.config.timeouts.udp < kShortestUdp)
+			warn(fmt::format(
+				"[timeouts] udp = \"{}\" is under 2 minutes, which RFC 4787 (REQ-5) asks for: programs "
+				"that are silent for a while lose their session",
+				to_string(parsed_.config.timeouts.udp)));
+		const std::uint64_t memory = map_memory(gateway, facts_.possible_cpus);
+		if (memory > kMuchMemory)
+			warn(fmt::format("the maps take {} MiB of kernel memory (max_sessions {}, max_halfopen {}, "
+					 "max_leases {}, "
+					 "max_rules {})",
+					 memory >> 20, gateway.max_sessions, gateway.max_halfopen, gateway.max_leases,
+					 gateway.max_rules));
+	}
+
+	void check_rule(std::size_t i) {
+		const Rule &rule = parsed_.config.rules[i];
+		check_shared(i, indexes_.open, "opens",
+			     "the first of them in file order with a live lease gets the packet");
+		check_shared(i, indexes_.trigger, "triggers on", "one packet triggers all of them");
+		check_privileged(i, rule);
+		check_gateway_uses(i, rule);
+		check_web(i, rule);
+		const bool opens_udp = std::any_of(rule.open.begin(), rule.open.end(),
+						   [](const OpenRange &o) { return o.wan.protos & PTRIG_UDP; });
+		if (opens_udp && rule.timeout < kShortestUdp)
+			warn(i, fmt::format("opens udp ports with a timeout of {}, under the 2 minutes of RFC 4787 "
+					    "(REQ-5): they "
+					    "close on programs that are silent for a while",
+					    to_string(rule.timeout)));
+		if (rule.yield_after && rule.conflict == Conflict::kTakeover)
+			warn(i, "yield_after does nothing with conflict = \"takeover\", which never waits");
+	}
+
+	/// Ports that this rule shares with rules before it; one warning however many there are.
+	void check_shared(std::size_t rule, const PortIndex &index, std::string_view does, std::string_view then) {
+		std::vector<std::uint16_t> others;
+		std::optional<PortRange> shared;
+		const bool by_open = &index == &indexes_.open;
+		const Rule &r = parsed_.config.rules[rule];
+		const std::size_t count = by_open ? r.open.size() : r.trigger.size();
+		for (std::size_t i = 0; i < count; ++i)
+			collect_shared(rule, index, by_open ? r.open[i].wan : r.trigger[i], others, shared);
+		if (!shared)
+			return;
+		std::vector<std::string> names;
+		for (const std::uint16_t other : others)
+			names.push_back(quoted(parsed_.config.rules[other].name));
+		warn(rule, fmt::format("{} {} like {}: {}", does, to_string(*shared), listed(names), then));
+	}
+
+	void collect_shared(std::size_t rule, const PortIndex &index, const PortRange &range,
+			    std::vector<std::uint16_t> &others, std::optional<PortRange> &shared) {
+		constexpr std::array<Protos, 2> kProtos{PTRIG_TCP, PTRIG_UDP};
+		for (unsigned proto = 0; proto < kProtos.size(); ++proto) {
+			for (unsigned port = range.first; (range.protos & kProtos[proto]) && port <= range.last;
+			     ++port) {
+				const auto on_port = index.at(PortIndex::place(proto, port));
+				if (on_port.empty() || on_port.front() >= rule)
+					continue;
+				const auto p = static_cast<std::uint16_t>(port);
+				if (!shared)
+					shared = PortRange{p, p, kProtos[proto]};
+				else if (shared->protos == kProtos[proto] && shared->last + 1U == port)
+					shared->last = p;
+				for (const std::uint16_t other : on_port)
+					if (other < rule &&
+					    std::find(others.begin(), others.end(), other) == others.end())
+						others.push_back(other);
+			}
+		}
+	}
+
+	void check_privileged(std::size_t i, const Rule &rule) {
+		for (const OpenRange &open : rule.open) {
+			if (open.wan.first >= kFirstUnprivileged)
+				continue;
+			warn(i,
+			     fmt::format(
+				     "opens {}: ports below 1024 are those of system services, the gateway's own too",
+				     to_string(open)));
+			return;
+		}
+	}
+
+	void check_gateway_uses(std::size_t i, const Rule &rule) {
+		std::vector<PortRange> listening, forwarded;
+		const auto collect = [&](const PortRange &used, std::vector<PortRange> &out) {
+			const bool is_opened =
+				std::any_of(rule.open.begin(), rule.open.end(),
+					    [&](const OpenRange &open) { return overlap(open.wan, used); });
+			if (is_opened && std::find(out.begin(), out.end(), used) == out.end())
+				out.push_back(used);
+		};
+		for (const Listener &listener : facts_.listeners)
+			collect({listener.port, listener.port, listener.proto}, listening);
+		for (const PortRange &dnat : facts_.dnat)
+			collect(dnat, forwarded);
+		if (!listening.empty())
+			warn(i, fmt::format(
+					"opens {}, but there programs of the gateway itself listen and get the packets",
+					names_of(listening)));
+		if (!forwarded.empty())
+			warn(i,
+			     fmt::format(
+				     "opens {}, which nftables dnats too, but not while there is a lease: put it into "
+				     "[gateway] reserved",
+				     names_of(forwarded)));
+	}
+
+	static std::string names_of(const std::vector<PortRange> &ranges) {
+		std::vector<std::string> names(ranges.size());
+		std::transform(ranges.begin(), ranges.end(), names.begin(),
+			       [](const PortRange &range) { return to_string(range); });
+		return listed(names);
+	}
+
+	/// The first few of them, and how many more there are.
+	static std::string listed(const std::vector<std::string> &names) {
+		constexpr std::size_t kMost = 4;
+		std::string out;
+		for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i)
+			out += (i == 0 ? "" : ", ") + names[i];
+		return names.size() > kMost ? out + fmt::format(" and {} more", names.size() - kMost) : out;
+	}
+
+	/// Whoever lures somebody on the LAN to a page can make that host trigger, and then come in.
+	void check_web(std::size_t i, const Rule &rule) {
+		if (rule.remotes.kind != Remotes::Kind::kAny)
+			return;
+		for (const PortRange &range : rule.trigger) {
+			for (unsigned port = range.first; port <= range.last; ++port) {
+				if (is_bad_port(static_cast<std::uint16_t>(port)))
+					continue;
+				const auto p = static_cast<std::uint16_t>(port);
+				warn(i, fmt::format("any web page can make a browser trigger it (port {}), and remotes "
+						    "= \"any\" then "
+						    "lets everybody in: set remotes = \"contacted\"",
+						    to_string(PortRange{p, p, range.protos})));
+				return;
+			}
+		}
+	}
+
+	const ParsedConfig &parsed_;
+	const CheckFacts &facts_;
+	const PortIndexes indexes_;
+	std::vector<Diagnostic> out_;
+};
+
+} // namespace
+
+std::vector<Diagnostic> check_warnings(const ParsedConfig &parsed, const CheckFacts &facts) {
+	return Checker(parsed, facts).run();
+}
+
+bool is_bad_port(std::uint16_t port) {
+	// https://fetch.spec.whatwg.org/#port-blocking, without its port 0.
+	static constexpr std::uint16_t kBadPorts[] = {
+		1,    7,    9,    11,   13,   15,   17,   19,   20,   21,   22,   23,   25,   37,    42,   43,   53,
+		69,   77,   79,   87,   95,   101,  102,  103,  104,  109,  110,  111,  113,  115,   117,  119,  123,
+		135,  137,  139,  143,  161,  179,  389,  427,  465,  512,  513,  514,  515,  526,   530,  531,  532,
+		540,  548,  554,  556,  563,  587,  601,  636,  989,  990,  993,  995,  1719, 1720,  1723, 2049, 3659,
+		4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+	};
+	static_assert(std::is_sorted(std::begin(kBadPorts), std::end(kBadPorts)));
+	return std::binary_search(std::begin(kBadPorts), std::end(kBadPorts), port);
+}
+
+} // namespace ptrig

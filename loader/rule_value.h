@@ -1,0 +1,103 @@
+// A value as it was written, in a file or on a command line, and its reading into a member of the
+// configuration. Problems are collected, each with the item it is about.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/rule.h"
+
+namespace ptrig {
+
+struct Scalar {
+	enum class Type { kText, kInteger, kBoolean, kOther } type = Type::kText;
+	std::string text; ///< kOther: what it is, such as "a table"
+	std::int64_t integer = 0;
+	bool boolean = false;
+};
+struct KeyValue {
+	std::vector<Scalar> items;
+	bool list = false;         ///< in square brackets
+	bool command_line = false; ///< all items are text, and nobody wrote brackets
+};
+struct KeyProblem {
+	int item = -1; ///< index in KeyValue::items; -1: the value as a whole
+	std::string message;
+};
+
+inline constexpr std::size_t kNoMost = SIZE_MAX;
+
+/// Reads one value. On a problem the member keeps what it had; of a list, the items that are right are taken.
+class ValueReader {
+public:
+	explicit ValueReader(const KeyValue &value) : value_(value) {}
+
+	void boolean(bool &out);
+	/// One line of printable text.
+	void line(std::string &out);
+	void duration(nanoseconds &out, nanoseconds least, nanoseconds most);
+	void duration_or_none(std::optional<nanoseconds> &out, nanoseconds least, nanoseconds most);
+	void number(std::uint32_t &out, std::uint32_t least, std::uint32_t most);
+	void number_or_none(std::optional<std::uint32_t> &out, std::uint32_t least, std::uint32_t most);
+
+	template <typename T> void parsed(T &out, Result<T> (*parse)(std::string_view)) {
+		if (const Scalar *item = text_item("text"))
+			take(out, parse(item->text), 0);
+	}
+	/// The outcome of parsing the only item: appended to `out`.
+	template <typename T> void parsed_item(std::vector<T> &out, Result<T> result) {
+		T item{};
+		if (take(item, std::move(result), 0))
+			out.push_back(std::move(item));
+	}
+	/// One of some words, each printed by to_string().
+	template <typename E> void word(E &out, std::initializer_list<E> choices) {
+		std::vector<std::string_view> words;
+		for (const E choice : choices)
+			words.push_back(to_string(choice));
+		if (const auto index = choice(words))
+			out = choices.begin()[*index];
+	}
+	/// A list of texts; `example` is a right item, for messages.
+	template <typename T, typename Parse>
+	void list(std::vector<T> &out, Parse parse, std::string_view example, std::size_t most = kNoMost,
+		  bool may_be_empty = false) {
+		std::vector<T> taken;
+		if (!check_list(example, most, may_be_empty))
+			return;
+		for (std::size_t i = 0; i < value_.items.size(); ++i) {
+			T item{};
+			if (is_text(i, example) &&
+			    take(item, Result<T>(parse(value_.items[i].text)), static_cast<int>(i)))
+				taken.push_back(std::move(item));
+		}
+		out = std::move(taken);
+	}
+
+	/// The text if there is exactly one and it is no list, or a list of one.
+	std::optional<std::string_view> lone_text() const;
+	void problem(int item, std::string message) { problems_.push_back({item, std::move(message)}); }
+	std::vector<KeyProblem> take_problems() { return std::move(problems_); }
+
+private:
+	template <typename T> bool take(T &out, Result<T> result, int item) {
+		if (result)
+			out = std::move(*result);
+		else
+			problem(item, std::move(result.error().what));
+		return result.has_value();
+	}
+	const Scalar *one(std::string_view wanted);
+	const Scalar *text_item(std::string_view wanted);
+	bool is_text(std::size_t index, std::string_view example);
+	bool check_list(std::string_view example, std::size_t most, bool may_be_empty);
+	std::optional<std::size_t> choice(const std::vector<std::string_view> &words);
+
+	const KeyValue &value_;
+	std::vector<KeyProblem> problems_;
+};
+
+} // namespace ptrig
