@@ -1,0 +1,320 @@
+// Changing the rules of a living gateway: apply, rule …, export; under traffic, and with as many rules as there can be.
+#include "tests/lab/lab.h"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+namespace lab {
+
+class Apply : public Lab {
+protected:
+	std::string read(const std::string &path) const;
+};
+LAB_STORIES(Apply);
+
+std::string Apply::read(const std::string &path) const {
+	std::ostringstream text;
+	text << std::ifstream(path).rdbuf();
+	return text.str();
+}
+
+namespace {
+
+/// Numbered datagrams from one socket to a port at a steady rate, and which of them have arrived at another.
+class Flow {
+public:
+	Flow(const Fd &from, const Endpoint &to, const Fd &at, int per_second)
+	    : from_(from), at_(at), per_ms_(per_second / 1000), seen_(1 << 20) {
+		udp_connect(from_, to);
+		const int size = 64 << 20;
+		setsockopt(at_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+		receiver_ = std::thread([this] { receive(); });
+		sender_ = std::thread([this] { send(); });
+	}
+	~Flow() { finish(); }
+	Flow(const Flow &) = delete;
+	Flow &operator=(const Flow &) = delete;
+
+	/// Stop sending and wait for the rest to arrive. How many were sent, and how many of them never came.
+	std::pair<unsigned, unsigned> finish() {
+		if (!sender_.joinable())
+			return {sent_, 0};
+		stop_ = true;
+		sender_.join();
+		eventually(2s, [&] { return arrived_ >= sent_; });
+		done_ = true;
+		receiver_.join();
+		return {sent_, sent_ - arrived_};
+	}
+	unsigned sent() const { return sent_; }
+
+private:
+	void send() {
+		const auto start = Clock::now();
+		while (!stop_ && sent_ + unsigned(per_ms_) < seen_.size()) {
+			const auto due =
+				std::chrono::duration_cast<milliseconds>(Clock::now() - start).count() * per_ms_;
+			// Never more at once than a veth's ring and the backlog hold: the rate is the story, not the
+			// burst.
+			for (int burst = 0; burst < per_ms_ && sent_ < due; burst++) {
+				const unsigned number = sent_;
+				if (::send(from_.get(), &number, sizeof(number), 0) == ssize_t(sizeof(number)))
+					sent_ = number + 1;
+			}
+			eventually(1ms, [&] {
+				return std::chrono::duration_cast<milliseconds>(Clock::now() - start).count() *
+					       per_ms_ >
+				       sent_;
+			});
+		}
+	}
+	void receive() {
+		while (!done_) {
+			const auto got = udp_receive(at_, 20ms);
+			unsigned number = 0;
+			if (!got || got->data.size() != sizeof(number))
+				continue;
+			std::memcpy(&number, got->data.data(), sizeof(number));
+			if (number < seen_.size() && !seen_[number]) {
+				seen_[number] = true;
+				arrived_++;
+			}
+		}
+	}
+
+	const Fd &from_, &at_;
+	const int per_ms_;
+	std::vector<bool> seen_;
+	std::atomic<unsigned> sent_ = 0, arrived_ = 0;
+	std::atomic<bool> stop_ = false, done_ = false;
+	std::thread receiver_, sender_;
+};
+
+std::string numbered_rules(unsigned count) {
+	std::string rules;
+	rules.reserve(count * 100);
+	for (unsigned i = 0; i < count; i++) {
+		const std::string n = std::to_string(i);
+		const std::string proto = i < 32768 ? "tcp" : "udp";
+		const std::string trigger = std::to_string(1024 + i % 32768),
+				  open = std::to_string(32768 + i % 32768 - (i % 32768 == 32767 ? 1 : 0));
+		rules += "[[rule]]\nname = 'r" + n + "'\ntrigger = ['" + trigger + "/" + proto + "']\nopen = ['" +
+			 open + "/" + proto + "']\ntimeout = '60s'\n";
+	}
+	return rules;
+}
+
+} // namespace
+
+TEST_P(Apply, UnderFiftyThousandPacketsASecondLosesNone) {
+	up(game() + rule("other", "4001/udp", "6100/udp"));
+	trigger(lan1());
+	trigger(lan1(), {kRemote1, 4001});
+	const Fd remote = start_talk(lan1(), {kRemote2, 5555}); // established: answered once
+	const auto since = Clock::now();
+	Flow flow(remote, {kWan, 6000}, udp_on(lan1(), 6000), 50000);
+	int applied = 0;
+	EXPECT_TRUE(eventually(20s, [&] {
+		apply(game() +
+		      rule("other", "4001/udp", "6100/udp", "timeout = '" + std::to_string(61 + applied) + "s'") +
+		      rule("new" + std::to_string(applied), "4002/udp", "6200/udp"));
+		applied++;
+		return flow.sent() >= 100000;
+	}));
+	const double seconds = std::chrono::duration<double>(Clock::now() - since).count();
+	const auto [sent, lost] = flow.finish();
+	EXPECT_EQ(lost, 0U) << "of " << sent << " while applying " << applied << " times";
+	EXPECT_GT(sent / seconds, 30000) << "too slow to mean anything";
+	EXPECT_GE(applied, 5);
+	EXPECT_EQ(leases("game").size(), 1U);
+	EXPECT_EQ(leases("other").size(), 1U);
+	EXPECT_EQ(who_gets_udp(6100), "lan1");
+}
+
+TEST_P(Apply, NewSessionsOfUnchangedRulesAreNeverRefused) {
+	up(game());
+	trigger(lan1());
+	for (int i = 0; i < 10; i++) {
+		apply(game() + rule("n" + std::to_string(i), "4002/udp", "6200/udp"));
+		EXPECT_EQ(who_gets_udp(6000), "lan1") << "round " << i;
+		EXPECT_EQ(who_gets_tcp(6001), "lan1") << "round " << i;
+	}
+	EXPECT_EQ(leases("game").size(), 1U);
+	EXPECT_EQ(leases("game").at(0).at("host"), host1());
+}
+
+TEST_P(Apply, InvalidFileChangesNothing) {
+	up(game());
+	trigger(lan1());
+	const std::string before = ptrig({"export"}).out;
+	for (const std::string bad :
+	     {"[[rule]]\nname = 'x'\n", "[[rule]\n", "[[rule]]\nname = 'x'\ntrigger = ['0/tcp']\nopen = ['5/tcp']\n",
+	      "[[rule]]\nname = 'x'\ntriger = ['1/tcp']\nopen = ['5/tcp']\n",
+	      "[[rule]]\nname = 'x'\ntrigger = ['1:2/tcp']\nopen = ['5/tcp']\n"}) {
+		write("/run/bad.toml", config(bad));
+		const Output output = ptrig({"apply", "/run/bad.toml"});
+		EXPECT_EQ(output.status, 2) << bad << output.err;
+		EXPECT_EQ(output.out, "");
+		EXPECT_EQ(output.err.rfind("ptrig: ", 0), 0U) << output.err;
+	}
+	EXPECT_EQ(ptrig({"export"}).out, before);
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+TEST_P(Apply, RuleThatIsGoneLosesItsLease) {
+	up(game() + rule("other", "4001/udp", "6100/udp"));
+	trigger(lan1());
+	trigger(lan1(), {kRemote1, 4001});
+	const Fd kept = start_talk(lan1(), {kRemote1, 0}, 6100);
+	apply(game());
+	EXPECT_EQ(who_gets_udp(6100), "gateway");
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	EXPECT_EQ(leases().size(), 1U);
+	// A rule of the same name later is another one and inherits nothing.
+	apply(game() + rule("other", "4001/udp", "6100/udp"));
+	EXPECT_EQ(who_gets_udp(6100), "gateway");
+}
+
+TEST_P(Apply, OtherOpenPortsEndTheLease) {
+	up(game());
+	trigger(lan1());
+	apply(rule("game", "4000/tcp+udp", "6000-6020/tcp+udp"));
+	EXPECT_EQ(leases(), Json::array());
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6020), "lan1");
+}
+
+TEST_P(Apply, ChangedPoliciesHoldForTheLivingLease) {
+	up(game());
+	trigger(lan1());
+	EXPECT_EQ(ptrig({"rule", "set", "game", "--timeout", "1s"}).status, 0);
+	expect_closed_between(Clock::now(), 0ms, 2100ms);
+	trigger(lan1());
+	EXPECT_EQ(ptrig({"rule", "set", "game", "--timeout", "60s"}).status, 0);
+	EXPECT_EQ(ptrig({"rule", "set", "game", "--sources", host2() + "/32"}).status, 0);
+	EXPECT_EQ(who_gets_udp(6000), "gateway") << "the host is no longer allowed";
+	EXPECT_EQ(leases(), Json::array());
+}
+
+TEST_P(Apply, DryRunOnlyPrints) {
+	up(game());
+	const std::string before = ptrig({"export"}).out;
+	const Output output =
+		ptrig({"apply", "-n", "-"}, config(game("timeout = '61s'") + rule("other", "4001/udp", "6100/udp")));
+	EXPECT_EQ(output.status, 0) << output.err;
+	EXPECT_NE(output.out.find("other"), std::string::npos) << output.out;
+	EXPECT_NE(output.out.find("timeout"), std::string::npos) << output.out;
+	EXPECT_EQ(ptrig({"export"}).out, before);
+}
+
+TEST_P(Apply, ExportAppliesWithoutADifference) {
+	up(rule("all", "21/tcp', '4000-4010/tcp+udp", "6000-6010=7000/udp', '113/tcp",
+		"description = 'every \"key\"'\ntrigger_remotes = ['203.0.113.0/24']\n"
+		"sources = ['192.168.77.0/24', '02:00:00:00:77:11']\nremotes = ['203.0.113.0/24', '198.51.100.7/32']\n"
+		"timeout = '2h4m'\nrefresh = 'traffic'\nconflict = 'hold'\nyield_after = '90s'\nclose = 'connection'\n"
+		"confirm = true\nmax_lifetime = '1d'\non_close = 'kill'\nsession_limit = 77\ncooldown = '1500ms'\nlog "
+		"= false\n"
+		"enabled = false\n") +
+		   rule("second", "5000/udp", "5001/udp",
+			"remotes = 'contacted'\nsources = 'routed'\nconflict = 'takeover'"),
+	   "reserved = ['443/tcp']\ndeny_remotes = ['192.0.2.0/24']",
+	   "[timeouts]\nudp = '3m'\n[limits]\nleases_per_host = 5\n");
+	const Output exported = ptrig({"export"});
+	ASSERT_EQ(exported.status, 0) << exported.err;
+	const Output plan = ptrig({"apply", "-n", "-j", "-"}, exported.out);
+	ASSERT_EQ(plan.status, 0) << plan.err;
+	EXPECT_EQ(Json::parse(plan.out).at("changes"), Json::array());
+	EXPECT_EQ(ptrig({"apply", "-"}, exported.out).status, 0);
+	EXPECT_EQ(ptrig({"export"}).out, exported.out);
+	const Json row = rule_row("all");
+	EXPECT_EQ(row.at("session_limit"), 77);
+	EXPECT_EQ(row.at("cooldown_s"), 1.5);
+	EXPECT_EQ(row.at("description"), "every \"key\"");
+}
+
+TEST_P(Apply, RuleAddSetRemove) {
+	up("");
+	const Output added = ptrig({"rule", "add", "irc", "--trigger", "6660-6669/tcp", "--open",
+				    "113/tcp,6000-6010=7000/udp", "--timeout", "90s", "--description", "ident"});
+	EXPECT_EQ(added.status, 0) << added.err;
+	EXPECT_NE((added.out + added.err).find("WAN 6000-6010 → host 7000-7010 udp"), std::string::npos)
+		<< added.out << added.err;
+	EXPECT_NE(added.err.find("--save"), std::string::npos)
+		<< "must say that the change is live only: " << added.err;
+	EXPECT_EQ(rule_row("irc").at("timeout_s"), 90);
+	EXPECT_EQ(ptrig({"rule", "add", "irc", "--trigger", "1/tcp", "--open", "2/tcp"}).status, 2)
+		<< "a second of that name";
+	const Fd &server = tcp_on(wan(), 6667);
+	ASSERT_TRUE(tcp_connect(lan1(), {kRemote1, 6667}));
+	ASSERT_TRUE(tcp_accept(server));
+	EXPECT_EQ(who_gets_udp(6001, {kRemote1, 0}, 7001), "lan1");
+	EXPECT_EQ(ptrig({"rule", "set", "irc", "--timeout", "2m", "--conflict", "takeover"}).status, 0);
+	EXPECT_EQ(rule_row("irc").at("timeout_s"), 120);
+	EXPECT_EQ(rule_row("irc").at("conflict"), "takeover");
+	EXPECT_EQ(leases("irc").size(), 1U) << "set keeps the lease";
+	EXPECT_EQ(json({"rule", "show", "irc"}).is_null(), false);
+	EXPECT_EQ(ptrig({"rule", "remove", "irc"}).status, 0);
+	EXPECT_EQ(json({"rule", "list"}), Json::array());
+	EXPECT_EQ(who_gets_udp(6001, {kRemote1, 0}, 7001), "gateway");
+	EXPECT_EQ(ptrig({"rule", "remove", "irc"}).status, 2) << "there is none";
+}
+
+TEST_P(Apply, SavedRulesSurviveDownAndUp) {
+	up(game());
+	EXPECT_EQ(ptrig({"rule", "add", "saved", "--trigger", "4001/udp", "--open", "6100/udp", "--save"}).status, 0);
+	EXPECT_TRUE(std::filesystem::exists("/etc/ptrig/rules.d/saved.toml"));
+	EXPECT_EQ(ptrig({"rule", "add", "live", "--trigger", "4002/udp", "--open", "6200/udp"}).status, 0);
+	const auto warned = [&] {
+		const Json status = json({"status"});
+		for (const Json &warning : status.at("warnings"))
+			if (warning.get<std::string>().find("config") != std::string::npos)
+				return true;
+		return false;
+	};
+	EXPECT_TRUE(warned()) << "live rules differ from the config: " << json({"status"}).at("warnings");
+	EXPECT_EQ(ptrig({"apply"}).status, 0);
+	EXPECT_FALSE(warned()) << json({"status"}).at("warnings");
+	EXPECT_EQ(json({"rule", "list"}).size(), 2U) << "the live one is gone";
+	EXPECT_EQ(ptrig({"down"}).status, 0);
+	EXPECT_EQ(ptrig({"up"}).status, 0);
+	EXPECT_EQ(rule_row("saved").at("open"), Json({"6100/udp"}));
+	EXPECT_EQ(ptrig({"rule", "remove", "saved", "--save"}).status, 0);
+	EXPECT_FALSE(std::filesystem::exists("/etc/ptrig/rules.d/saved.toml"));
+}
+
+TEST_P(Apply, SixtyFiveThousandRules) {
+	up("", "max_rules = 65536");
+	write(kConfig, config(numbered_rules(65536), "max_rules = 65536"));
+	const auto since = Clock::now();
+	const Output output = ptrig({"apply"}, "", 60s);
+	const double seconds = std::chrono::duration<double>(Clock::now() - since).count();
+	EXPECT_EQ(output.status, 0) << output.err;
+	EXPECT_LT(std::min(seconds, output.cpu_s), 2.0) << "wall " << seconds << ", processor " << output.cpu_s;
+	RecordProperty("seconds", std::to_string(seconds));
+	std::cout << "apply of 65,536 rules: " << seconds << " s, processor " << output.cpu_s << " s\n";
+	trigger(lan1(), {kRemote1, 1024 + 4000}); // r36768 and no other: udp, numbers from 32768
+	EXPECT_EQ(who_gets_udp(32768 + 4000), "lan1");
+	EXPECT_EQ(leases().at(0).at("rule"), "r36768");
+	EXPECT_EQ(json({"status"}).at("rules"), 65536);
+}
+
+TEST_P(Apply, SeventeenthRuleOnAPortIsRefusedByName) {
+	up("");
+	std::string rules;
+	for (int i = 0; i < 17; i++)
+		rules += rule("r" + std::to_string(i), "4000/udp", std::to_string(6000 + i) + "/udp");
+	const Output output = ptrig({"apply", "-"}, config(rules));
+	EXPECT_EQ(output.status, 2);
+	EXPECT_NE(output.err.find("r16"), std::string::npos) << output.err;
+	EXPECT_EQ(json({"rule", "list"}), Json::array());
+}
+
+} // namespace lab

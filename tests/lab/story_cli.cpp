@@ -1,0 +1,303 @@
+// The commands' other promises: exit statuses, what runs twice, status and its warnings, monitors, closing.
+#include "tests/lab/lab.h"
+
+#include <csignal>
+#include <filesystem>
+#include <sstream>
+
+namespace lab {
+
+class Cli : public Lab {
+protected:
+	/// `ptrig monitor -j`, once it is connected.
+	Process &monitor();
+	std::vector<Json> events(const Process &monitor) const;
+	bool warned(const std::string &about) const;
+};
+LAB_STORIES(Cli);
+
+Process &Cli::monitor() {
+	Process &process = background(gw(), {PTRIG_BIN, "monitor", "-j"});
+	const bool connected = eventually(5s, [&] {
+		ptrig({"apply"}); // an event that does no harm
+		return eventually(200ms, [&] { return !process.out().empty(); });
+	});
+	EXPECT_TRUE(connected) << "no config event: " << process.err();
+	return process;
+}
+
+std::vector<Json> Cli::events(const Process &monitor) const {
+	std::vector<Json> list;
+	std::istringstream lines(monitor.out());
+	for (std::string line; std::getline(lines, line);)
+		if (Json event = Json::parse(line); event.at("event") != "config")
+			list.push_back(std::move(event));
+	return list;
+}
+
+bool Cli::warned(const std::string &about) const {
+	const Json status = json({"status"});
+	for (const Json &warning : status.at("warnings"))
+		if (warning.get<std::string>().find(about) != std::string::npos)
+			return true;
+	return false;
+}
+
+TEST_P(Cli, StatusTellsInterfacesTotalsAndLimits) {
+	up(game());
+	trigger(lan1());
+	start_talk(lan1());
+	const Json status = json({"status"});
+	EXPECT_FALSE(status.at("version").get<std::string>().empty());
+	EXPECT_EQ(status.at("daemon"), nullptr);
+	EXPECT_EQ(status.at("config"), kConfig);
+	EXPECT_EQ(status.at("pin_dir"), kPins);
+	ASSERT_EQ(status.at("wan").size(), 1U);
+	EXPECT_EQ(status.at("wan").at(0).at("name"), "wan0");
+	EXPECT_EQ(status.at("wan").at(0).at("addresses").at(0).get<std::string>().rfind(kWan, 0), 0U);
+	EXPECT_GT(status.at("wan").at(0).at("ifindex"), 0);
+	EXPECT_EQ(status.at("lan").size(), xdp() ? 2U : 1U);
+	EXPECT_EQ(status.at("rules"), 1);
+	EXPECT_EQ(status.at("leases"), 1);
+	EXPECT_EQ(status.at("sessions"), 1);
+	for (const char *limit : {"sessions", "leases", "rules"}) {
+		EXPECT_EQ(status.at("limits").at(limit).at("used"), 1) << limit;
+		EXPECT_GE(status.at("limits").at(limit).at("max"), 1024) << limit;
+	}
+	EXPECT_EQ(status.at("counters").at("granted"), 1);
+	EXPECT_EQ(status.at("counters").at("opened"), 1);
+	EXPECT_EQ(ptrig({}).out, ptrig({"status"}).out) << "bare ptrig is status";
+	EXPECT_EQ(Json::parse(ptrig({"-j", "lease", "list"}).out).size(), 1U) << "-j before the object";
+}
+
+TEST_P(Cli, DaemonIsShownAndSecondOneRefused) {
+	Process &daemon = run_daemon(game());
+	EXPECT_EQ(json({"status"}).at("daemon"), daemon.pid());
+	const Output second = ptrig({"run"}, "", 5s);
+	EXPECT_EQ(second.status, 1) << second.err;
+	EXPECT_NE(second.err, "");
+	const Output down = ptrig({"down"});
+	EXPECT_EQ(down.status, 1) << "down while a daemon runs: " << down.err;
+	trigger(lan1());
+	daemon.signal(SIGTERM);
+	const auto ended = daemon.wait(5s);
+	ASSERT_TRUE(ended);
+	EXPECT_EQ(ended->status, 0) << ended->err;
+	EXPECT_EQ(who_gets_udp(6000), "lan1") << "the datapath stays";
+	EXPECT_EQ(json({"status"}).at("daemon"), nullptr);
+	run_daemon(); // and takes over what is up
+	EXPECT_EQ(leases("game").size(), 1U);
+}
+
+TEST_P(Cli, DaemonReloadsOnSighup) {
+	Process &daemon = run_daemon(game());
+	write(kConfig, config(game() + rule("other", "4001/udp", "6100/udp")));
+	daemon.signal(SIGHUP);
+	EXPECT_TRUE(eventually(5s, [&] { return json({"rule", "list"}).size() == 2; }));
+	write(kConfig, "[[rule]\n");
+	daemon.signal(SIGHUP);
+	EXPECT_TRUE(eventually(5s, [&] { return daemon.err().find("ptrig.toml:1") != std::string::npos; }))
+		<< daemon.err();
+	EXPECT_EQ(json({"rule", "list"}).size(), 2U);
+}
+
+TEST_P(Cli, UpAndDownTwice) {
+	up(game());
+	trigger(lan1());
+	const Fd remote = start_talk(lan1());
+	const Output again = ptrig({"up"});
+	EXPECT_EQ(again.status, 0) << again.err;
+	EXPECT_EQ(leases("game").size(), 1U) << "adopted, not started anew";
+	EXPECT_TRUE(talk(remote, udp_on(lan1(), 6000)));
+	EXPECT_EQ(ptrig({"down"}).status, 0);
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	EXPECT_EQ(ptrig({"down"}).status, 0) << "succeeds when there is nothing";
+	EXPECT_FALSE(std::filesystem::exists(kPins));
+	EXPECT_EQ(must(gw(), {"tc", "qdisc", "show", "dev", "wan0"}).find("pt_"), std::string::npos);
+	EXPECT_EQ(must(gw(), {"ip", "-d", "link", "show"}).find("prog/xdp"), std::string::npos) << "XDP is left";
+	EXPECT_EQ(trigger(lan1()).address, kWan) << "the masquerade goes on";
+	EXPECT_EQ(ptrig({"up"}).status, 0);
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+TEST_P(Cli, ExitStatuses) {
+	for (const Words &words : {Words{"status"},
+				   {"lease", "list"},
+				   {"session", "list"},
+				   {"rule", "list"},
+				   {"export"},
+				   {"rule", "add", "x", "--trigger", "1/tcp", "--open", "2/tcp"},
+				   {"lease", "close", "x"},
+				   {"session", "close", "--all"}})
+		EXPECT_EQ(ptrig(words).status, 3) << words.front() << ": there is no gateway";
+	up(game());
+	for (const Words &words : {Words{"nonsense"},
+				   {"lease"},
+				   {"lease", "nonsense"},
+				   {"lease", "list", "--nonsense"},
+				   {"lease", "list", "--port", "0/tcp"},
+				   {"lease", "list", "--host", "nowhere"},
+				   {"rule", "add", "x", "--trigger", "70000/tcp", "--open", "2/tcp"},
+				   {"rule", "set", "game", "--timeout", "5"},
+				   {"rule", "show", "nobody"},
+				   {"apply", "/run/no-such-file"},
+				   {"check", "/run/no-such-file"},
+				   {"session", "close"}}) {
+		const Output output = ptrig(words);
+		EXPECT_EQ(output.status, 2) << words.front() << " " << words.back() << ": " << output.err;
+		EXPECT_EQ(output.out, "") << words.front() << " " << words.back();
+		EXPECT_NE(output.err, "") << words.front() << " " << words.back();
+	}
+	EXPECT_EQ(ptrig({"lease", "close", "game"}).status, 1) << "nothing matched";
+	EXPECT_EQ(ptrig({"session", "close", "--all"}).status, 1) << "nothing matched";
+	EXPECT_EQ(ptrig({"monitor"}, "", 5s).status, 1) << "no daemon";
+	EXPECT_EQ(ptrig({"--help"}).status, 0);
+	EXPECT_EQ(ptrig({"--version"}).status, 0);
+	EXPECT_EQ(ptrig({"--pin-dir", "/sys/fs/bpf/elsewhere", "status"}).status, 3);
+	EXPECT_EQ(run(gw(), {PTRIG_BIN, "status"}, "", 5s, 65534).status, 1) << "no permission is not 3";
+}
+
+TEST_P(Cli, WrongInterfacesAreAnsweredWithTheOnesThatExist) {
+	write(kConfig, config(game(), "lan = ['nosuch0']"));
+	const Output output = ptrig({"up"});
+	EXPECT_NE(output.status, 0);
+	EXPECT_NE(output.err.find("nosuch0"), std::string::npos) << output.err;
+	EXPECT_NE(output.err.find("wan0"), std::string::npos) << output.err;
+	EXPECT_EQ(ptrig({"status"}).status, 3) << "nothing half up";
+}
+
+TEST_P(Cli, WanAuto) {
+	up(game(), "wan = 'auto'");
+	EXPECT_EQ(json({"status"}).at("wan").at(0).at("name"), "wan0");
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+TEST_P(Cli, AnotherPinDirectoryOfItsOwn) {
+	write(kConfig, config(game()));
+	ASSERT_EQ(ptrig({"--pin-dir", "/sys/fs/bpf/other", "up"}).status, 0);
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	EXPECT_EQ(ptrig({"status"}).status, 3);
+	const Output foreign = run(lan1(), {PTRIG_BIN, "--pin-dir", "/sys/fs/bpf/other", "status"});
+	EXPECT_EQ(foreign.status, 1) << "another namespace's gateway: " << foreign.err;
+	EXPECT_EQ(ptrig({"--pin-dir", "/sys/fs/bpf/other", "down"}).status, 0);
+	const Output plain = ptrig({"--pin-dir", "/run/not-bpf", "up"});
+	EXPECT_EQ(plain.status, 1);
+	EXPECT_NE(plain.err.find("bpf"), std::string::npos) << plain.err;
+}
+
+TEST_P(Cli, LeaseCloseTellsAndKills) {
+	up(game());
+	trigger(lan1());
+	const Fd remote = start_talk(lan1());
+	const Output closed = ptrig({"lease", "close", "game", "-j"});
+	EXPECT_EQ(closed.status, 0) << closed.err;
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	EXPECT_TRUE(talk(remote, udp_on(lan1(), 6000))) << "the session goes on";
+	EXPECT_EQ(ptrig({"lease", "close", "game"}).status, 1) << "nothing left to close";
+	trigger(lan1());
+	const Fd second = start_talk(lan1());
+	EXPECT_EQ(ptrig({"lease", "close", "game", "--host", host2()}).status, 1);
+	EXPECT_EQ(ptrig({"lease", "close", "game", "--host", host1(), "--kill"}).status, 0);
+	EXPECT_FALSE(talk(second, udp_on(lan1(), 6000), {kWan, 6000}, 200ms)) << "--kill cuts it";
+}
+
+TEST_P(Cli, SessionClose) {
+	up(game());
+	trigger(lan1());
+	const Fd first = start_talk(lan1(), {kRemote1, 0}), second = start_talk(lan1(), {kRemote2, 0});
+	EXPECT_EQ(ptrig({"session", "close", "--remote", kRemote3}).status, 1);
+	EXPECT_EQ(ptrig({"session", "close", "--remote", kRemote1}).status, 0);
+	EXPECT_EQ(json({"session", "list"}).size(), 1U);
+	EXPECT_TRUE(talk(second, udp_on(lan1(), 6000)));
+	EXPECT_TRUE(talk(first, udp_on(lan1(), 6000))) << "the lease lives: it is made anew";
+	EXPECT_EQ(ptrig({"session", "close", "--rule", "game", "--host", host1()}).status, 0);
+	EXPECT_EQ(json({"session", "list"}), Json::array());
+}
+
+TEST_P(Cli, EveryMonitorSeesEveryEvent) {
+	run_daemon(game("timeout = '1s'\nconflict = 'hold'") +
+		   rule("take", "4001/udp", "6100/udp", "conflict = 'takeover'"));
+	const Process &first = monitor(), &second = monitor();
+	trigger(lan1());
+	trigger(lan2());
+	trigger(lan1(), {kRemote1, 4001});
+	trigger(lan2(), {kRemote1, 4001});
+	const auto has = [&](const Process &monitor, const std::string &event, const std::string &rule,
+			     const std::string &host, const std::string &reason) {
+		for (const Json &e : events(monitor))
+			if (e.at("event") == event && e.at("rule") == rule && e.at("host") == host &&
+			    e.at("reason") == reason)
+				return e.contains("time") && e.contains("remote");
+		return false;
+	};
+	for (const Process *monitor : {&first, &second})
+		EXPECT_TRUE(eventually(5s, [&] {
+			return has(*monitor, "granted", "game", host1(), "granted") &&
+			       has(*monitor, "refused", "game", host2(), "held") &&
+			       has(*monitor, "granted", "take", host1(), "granted") &&
+			       has(*monitor, "takeover", "take", host2(), "taken_over") &&
+			       has(*monitor, "ended", "game", host1(), "expired");
+		})) << monitor->out();
+	EXPECT_EQ(events(first), events(second));
+}
+
+TEST_P(Cli, MonitorEndsWithTheDaemon) {
+	Process &daemon = run_daemon(game());
+	Process &watching = monitor();
+	daemon.signal(SIGTERM);
+	ASSERT_TRUE(daemon.wait(5s));
+	EXPECT_TRUE(watching.wait(5s));
+}
+
+TEST_P(Cli, WarningsExplainAnEmptyLeaseList) {
+	up(game());
+	EXPECT_EQ(json({"status"}).at("warnings").size(), 1U)
+		<< "only the missing daemon: " << json({"status"}).at("warnings");
+	gw().sysctl("ipv4/ip_forward", "0");
+	EXPECT_TRUE(warned("forward")) << json({"status"}).at("warnings");
+	gw().sysctl("ipv4/ip_forward", "1");
+	EXPECT_FALSE(warned("ip_forward"));
+	nft("delete table ip lab_nat\n");
+	EXPECT_TRUE(warned("masquerade")) << json({"status"}).at("warnings");
+	const Fd own = tcp_listener(gw(), {"0.0.0.0", 6001});
+	EXPECT_TRUE(warned("6001")) << json({"status"}).at("warnings");
+	nft("add table ip fwd\nadd chain ip fwd pre { type nat hook prerouting priority dstnat; }\n"
+	    "add rule ip fwd pre iifname wan0 udp dport 6004 dnat to 192.168.77.12\n");
+	EXPECT_TRUE(warned("6004")) << json({"status"}).at("warnings");
+}
+
+TEST_P(Cli, WarnsOfAPrivateWanAddress) {
+	ip(gw(), "addr add 100.64.1.2/24 dev wan0\naddr del 203.0.113.2/24 dev wan0\n");
+	up(game());
+	EXPECT_TRUE(warned("100.64.1.2")) << json({"status"}).at("warnings");
+}
+
+TEST_P(Cli, WarnsOfABridgeMemberAndAShaper) {
+	if (xdp()) {
+		must(gw(), {"tc", "qdisc", "add", "dev", "wan0", "root", "tbf", "rate", "100mbit", "burst", "64k",
+			    "latency", "50ms"});
+		up(game());
+		EXPECT_TRUE(warned("tbf") || warned("shap")) << json({"status"}).at("warnings");
+	} else {
+		up(game(), "lan = ['lan1if']");
+		EXPECT_TRUE(warned("br0")) << json({"status"}).at("warnings");
+	}
+}
+
+TEST_P(Cli, BpftoolShowsLeasesWithTheirFields) {
+	up(game());
+	trigger(lan1());
+	const Json dump = Json::parse(must(gw(), {"bpftool", "-j", "map", "dump", "pinned", kPins + "/pt_leases"}));
+	ASSERT_EQ(dump.size(), 1U);
+	const Json &value = dump.at(0).at("formatted").at("value");
+	for (const char *name : {"state", "host", "mac", "granted_ns", "refreshed_ns", "trigger_port"})
+		EXPECT_NE(value.dump().find("\"" + std::string(name) + "\""), std::string::npos)
+			<< name << " in " << value;
+	EXPECT_NE(must(gw(), {"bpftool", "map", "dump", "pinned", kPins + "/pt_leases"}).find("\"refreshed_ns\""),
+		  std::string::npos);
+}
+
+} // namespace lab

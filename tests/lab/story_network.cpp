@@ -1,0 +1,207 @@
+// The network changes under the gateway, and other people's programs live beside it.
+#include "tests/lab/lab.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+
+namespace lab {
+
+class Network : public Lab {
+protected:
+	/// Somebody else's XDP program, which passes everything, on a device of the gateway.
+	Fd attach_foreign_xdp(const std::string &device);
+	std::string datapath_of(const std::string &device) const;
+	void remake_lan();
+	void remake_wan();
+};
+LAB_STORIES(Network);
+
+Fd Network::attach_foreign_xdp(const std::string &device) {
+	const bpf_insn pass_all[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+				     {.code = BPF_JMP | BPF_EXIT}};
+	Fd program(bpf_prog_load(BPF_PROG_TYPE_XDP, "foreign", "GPL", pass_all, 2, nullptr));
+	if (program.get() < 0)
+		throw std::runtime_error("load the foreign XDP program");
+	const int error = gw().inside([&] {
+		return bpf_xdp_attach(int(if_nametoindex(device.c_str())), program.get(), XDP_FLAGS_DRV_MODE, nullptr);
+	});
+	if (error != 0)
+		throw std::runtime_error("attach the foreign XDP program");
+	return program;
+}
+
+std::string Network::datapath_of(const std::string &device) const {
+	const Json status = json({"status"});
+	for (const char *side : {"wan", "lan"})
+		for (const Json &row : status.at(side))
+			if (row.at("name") == device)
+				return row.at("datapath");
+	return "not there";
+}
+
+void Network::remake_lan() {
+	if (xdp()) {
+		ip(gw(), "link del lan1if\n"
+			 "link add lan1if address 02:00:00:00:77:01 type veth peer name eth0 address 02:00:00:00:77:11 "
+			 "netns lan1\n"
+			 "addr add 192.168.77.1/24 dev lan1if\nlink set lan1if up\n");
+		ip(lan1(),
+		   "addr add 192.168.77.11/24 dev eth0\nlink set eth0 up\nroute add default via 192.168.77.1\n");
+		must(lan1(), {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
+	} else {
+		ip(gw(), "link del br0\nlink add br0 address 02:00:00:00:77:01 type bridge mcast_snooping 0\n"
+			 "addr add 192.168.77.1/24 dev br0\n"
+			 "link set lan1if master br0\nlink set lan2if master br0\nlink set br0 up\n");
+	}
+}
+
+void Network::remake_wan() {
+	ip(gw(),
+	   "link del wan0\n"
+	   "link add wan0 address 02:00:00:00:00:02 type veth peer name eth0 address 02:00:00:00:00:10 netns wan\n"
+	   "addr add 203.0.113.2/24 dev wan0\nlink set wan0 up\nroute add default via 203.0.113.10\n");
+	ip(wan(), "addr add 203.0.113.10/24 dev eth0\naddr add 203.0.113.11/24 dev eth0\n"
+		  "addr add 203.0.113.12/24 dev eth0\nlink set eth0 up\n");
+	if (xdp())
+		must(wan(), {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
+}
+
+TEST_P(Network, NewWanAddressWorksWithinTwoSeconds) {
+	run_daemon(game());
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	ip(gw(), "addr add 203.0.113.3/24 dev wan0\naddr del 203.0.113.2/24 dev wan0\n"
+		 "route replace default via 203.0.113.10\n");
+	const auto since = Clock::now();
+	const Fd &host = udp_on(lan1(), 6000);
+	EXPECT_TRUE(eventually(5s, [&] {
+		const auto seen = try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms);
+		const Fd remote = udp_socket(wan(), {kRemote2, 0});
+		return seen && seen->address == "203.0.113.3" && talk(remote, host, {"203.0.113.3", 6000}, 100ms);
+	}));
+	EXPECT_LE(Clock::now() - since, 2s);
+	const Json rows = leases("game");
+	ASSERT_EQ(rows.size(), 1U);
+	EXPECT_EQ(rows.at(0).at("wan"), "203.0.113.3");
+}
+
+TEST_P(Network, LanInterfaceRemovedAndMadeAgain) {
+	Process &daemon = run_daemon(game());
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	remake_lan();
+	EXPECT_TRUE(eventually(5s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	})) << daemon.err();
+	EXPECT_EQ(datapath_of(lan_device()), GetParam());
+	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan1(), 6000)));
+}
+
+TEST_P(Network, WanInterfaceRemovedAndMadeAgain) {
+	Process &daemon = run_daemon(game());
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	remake_wan();
+	EXPECT_TRUE(eventually(5s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	})) << daemon.err();
+	EXPECT_EQ(datapath_of("wan0"), GetParam());
+}
+
+TEST_P(Network, LinkDownAndUp) {
+	run_daemon(game());
+	trigger(lan1());
+	const Fd remote = start_talk(lan1());
+	ip(gw(), "link set wan0 down\nlink set wan0 up\nroute replace default via 203.0.113.10\n");
+	EXPECT_TRUE(eventually(5s, [&] {
+		return talk(remote, udp_on(lan1(), 6000), {kWan, 6000}, 100ms);
+	})) << "the session did not survive";
+}
+
+TEST_P(Network, InterfaceThatAppearsLaterIsAttached) {
+	run_daemon(game(), xdp() ? "lan = ['lan1if', 'lan2if', 'lan9if']" : "lan = ['br0', 'lan9if']");
+	EXPECT_EQ(datapath_of("lan9if"), "waiting");
+	NetNs lan9("lan9");
+	ip(gw(), "link add lan9if type veth peer name eth0 netns lan9\naddr add 192.168.79.1/24 dev lan9if\nlink set "
+		 "lan9if up\n");
+	ip(lan9, "addr add 192.168.79.9/24 dev eth0\nlink set eth0 up\nroute add default via 192.168.79.1\n");
+	must(lan9, {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
+	nft("add rule inet lab forward iifname lan9if oifname wan0 accept\n");
+	EXPECT_TRUE(eventually(5s, [&] { return datapath_of("lan9if") == GetParam(); })) << datapath_of("lan9if");
+	ASSERT_TRUE(eventually(5s, [&] { return try_trigger(lan9, {kRemote1, 4000}, {}, 100ms).has_value(); }));
+	EXPECT_EQ(leases("game").at(0).at("host"), "192.168.79.9");
+	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan9, 6000)));
+}
+
+TEST_P(Network, RenamedInterfaceIsFollowedOrWaitedFor) {
+	run_daemon(game());
+	ip(gw(), "link set wan0 down\nlink set wan0 name wan9\nlink set wan9 up\n");
+	EXPECT_TRUE(eventually(5s, [&] { return datapath_of("wan0") == "waiting"; })) << datapath_of("wan0");
+	ip(gw(),
+	   "link set wan9 down\nlink set wan9 name wan0\nlink set wan0 up\nroute replace default via 203.0.113.10\n");
+	EXPECT_TRUE(eventually(5s, [&] { return datapath_of("wan0") == GetParam(); }));
+	EXPECT_TRUE(eventually(5s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	}));
+}
+
+TEST_P(Network, ForeignFilterAndClsactSurvive) {
+	must(gw(), {"tc", "qdisc", "add", "dev", "wan0", "clsact"});
+	must(gw(), {"tc", "filter", "add", "dev", "wan0", "ingress", "pref", "777", "protocol", "ip", "u32", "match",
+		    "u32", "0", "0"});
+	const auto foreign = [&] {
+		return must(gw(), {"tc", "filter", "show", "dev", "wan0", "ingress"}).find("pref 777 u32") !=
+		       std::string::npos;
+	};
+	ASSERT_TRUE(foreign());
+	up(game());
+	EXPECT_TRUE(foreign());
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	EXPECT_EQ(ptrig({"up"}).status, 0);
+	EXPECT_EQ(ptrig({"down"}).status, 0);
+	EXPECT_TRUE(foreign());
+	EXPECT_NE(must(gw(), {"tc", "qdisc", "show", "dev", "wan0"}).find("clsact"), std::string::npos);
+}
+
+TEST_P(Network, TakenXdpSlotIsRefusedOrLeftToTc) {
+	const Fd program = attach_foreign_xdp("wan0");
+	if (xdp()) {
+		write(kConfig, config(game()));
+		const Output output = ptrig({"up"});
+		EXPECT_EQ(output.status, 1);
+		EXPECT_NE(output.err.find("wan0"), std::string::npos) << output.err;
+		EXPECT_NE(output.err.find("XDP"), std::string::npos) << output.err;
+		EXPECT_EQ(ptrig({"status"}).status, 3) << "nothing half up";
+	} else {
+		up(game(), "datapath = 'auto'");
+		EXPECT_EQ(datapath_of("wan0"), "tc");
+		trigger(lan1());
+		EXPECT_EQ(who_gets_udp(6000), "lan1");
+		EXPECT_EQ(ptrig({"down"}).status, 0);
+	}
+	EXPECT_NE(must(gw(), {"ip", "-d", "link", "show", "dev", "wan0"}).find("name foreign"), std::string::npos)
+		<< "the foreign program was displaced";
+}
+
+TEST_P(Network, AutoDoesNotChooseXdpOnVeth) {
+	up(game(), "datapath = 'auto'");
+	for (const std::string &device : {std::string("wan0"), lan_device()})
+		EXPECT_EQ(datapath_of(device), "tc") << device << ": its checksums are unfinished";
+}
+
+TEST_P(Network, RpFilterMakesNoDifference) {
+	for (const char *mode : {"1", "2"}) {
+		gw().sysctl("ipv4/conf/all/rp_filter", mode);
+		up(game());
+		trigger(lan1());
+		EXPECT_EQ(who_gets_udp(6000), "lan1") << mode;
+		EXPECT_EQ(who_gets_udp(6000, {kFar, 0}), "lan1") << mode;
+		EXPECT_EQ(ptrig({"down"}).status, 0);
+	}
+}
+
+} // namespace lab
