@@ -95,7 +95,8 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 	}
 	if (!tracked)
 		pt_rule_count(rule, PTRIG_CONNS_FULL);
-	bpf_spin_lock(&lease->lock);
+	if (!pt_lease_lock(lease))
+		return;
 	if (lease->info.id == id && tracked) {
 		if (!lease->info.conns)
 			lease->info.flags |= PTRIG_LEASE_CONN;
@@ -103,7 +104,7 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 	} else if (lease->info.id == id) {
 		lease->info.conns++; /* never counted down: only the timeout ends this lease */
 	}
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 }
 
 /* A FIN or RST of a trigger connection has passed; `fin` is the direction's bit. */
@@ -127,10 +128,11 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 
 	if (!lease || !(flags & PTRIG_CONN_COUNTED))
 		return;
-	bpf_spin_lock(&lease->lock);
+	if (!pt_lease_lock(lease))
+		return;
 	if (lease->info.id == id && lease->info.conns)
 		last = --lease->info.conns == 0;
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 	if (last)
 		pt_lease_end_now(lease, rule->id, id, PTRIG_CONNECTION_CLOSED, now);
 }

@@ -58,24 +58,22 @@ extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 #define PT_IPS_DST_NAT (1UL << 5)
 #define PT_CT_DIR_REPLY 1
 
+/* The IPv4 part of struct bpf_sock_tuple, which is all that is handed to the kernel. */
 struct pt_tuple {
 	__be32 saddr;
 	__be32 daddr;
 	__be16 sport;
 	__be16 dport;
 };
+static __always_inline struct bpf_sock_tuple *pt_sock_tuple(const struct pt_tuple *t) {
+	return (struct bpf_sock_tuple *)t;
+}
 
 static __always_inline struct nf_conn *pt_conntrack_find(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto,
 							 struct bpf_ct_opts *opts) {
-	struct bpf_sock_tuple tuple = {};
-
 	opts->netns_id = -1;
 	opts->l4proto = proto;
-	tuple.ipv4.saddr = t->saddr;
-	tuple.ipv4.daddr = t->daddr;
-	tuple.ipv4.sport = t->sport;
-	tuple.ipv4.dport = t->dport;
-	return bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), opts, sizeof(*opts));
+	return bpf_skb_ct_lookup(skb, pt_sock_tuple(t), sizeof(*t), opts, sizeof(*opts));
 }
 
 /* Does the kernel have any flow with this tuple? */
@@ -118,7 +116,6 @@ static __noinline bool pt_conntrack_takes(struct __sk_buff *skb, const struct pt
  */
 static __noinline void pt_conntrack_claim(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __u64 time_ns) {
 	struct bpf_ct_opts opts = {};
-	struct bpf_sock_tuple tuple = {};
 	__u32 time_ms = time_ns / 1000000;
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
@@ -129,15 +126,9 @@ static __noinline void pt_conntrack_claim(struct __sk_buff *skb, const struct pt
 		bpf_ct_release(ct);
 		return;
 	}
-	tuple.ipv4.saddr = t->saddr;
-	tuple.ipv4.daddr = t->daddr;
-	tuple.ipv4.sport = t->sport;
-	tuple.ipv4.dport = t->dport;
-	opts.netns_id = -1;
-	opts.l4proto = proto;
 	opts.dir = 0;
 	opts.error = 0;
-	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, pt_sock_tuple(t), sizeof(*t), &opts, sizeof(opts));
 
 	if (!fresh)
 		return;
@@ -149,21 +140,16 @@ static __noinline void pt_conntrack_claim(struct __sk_buff *skb, const struct pt
 
 /* Does the gateway itself listen, or talk, on this tuple (remote -> WAN port)? */
 static __noinline bool pt_socket_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
-	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *tcp_socket, *udp_socket;
 
-	tuple.ipv4.saddr = t->saddr;
-	tuple.ipv4.daddr = t->daddr;
-	tuple.ipv4.sport = t->sport;
-	tuple.ipv4.dport = t->dport;
 	if (proto == IPPROTO_TCP) {
-		tcp_socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		tcp_socket = bpf_skc_lookup_tcp(skb, pt_sock_tuple(t), sizeof(*t), BPF_F_CURRENT_NETNS, 0);
 		if (!tcp_socket)
 			return false;
 		bpf_sk_release(tcp_socket);
 		return true;
 	}
-	udp_socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	udp_socket = bpf_sk_lookup_udp(skb, pt_sock_tuple(t), sizeof(*t), BPF_F_CURRENT_NETNS, 0);
 	if (!udp_socket)
 		return false;
 	bpf_sk_release(udp_socket);

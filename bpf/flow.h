@@ -142,7 +142,7 @@ static __noinline enum ptrig_reason pt_flow_look(struct __sk_buff *skb, struct p
 		    !pt_wan_address(lan->oif, lan->addr);
 
 	/* The same ports again for a new connection, before the old one's 10 s are over. */
-	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p) && !from_lan)
+	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p))
 		over = true;
 	lan->flags = (lan->flags & ~PTRIG_SESSION_KILL) | kill;
 	if (over) {

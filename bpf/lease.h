@@ -57,6 +57,20 @@ static __always_inline bool pt_mac_equal(const __u8 *a, const __u8 *b) {
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]));
 }
 
+/* Held for some tens of nanoseconds; who does not get it in this many tries does without. */
+#define PT_LOCK_TRIES 64
+
+static __always_inline bool pt_lease_lock(struct ptrig_lease *lease) {
+	for (int i = 0; i < PT_LOCK_TRIES; i++) {
+		if (!__sync_val_compare_and_swap(&lease->lock, 0, 1))
+			return true;
+	}
+	return false;
+}
+static __always_inline void pt_lease_unlock(struct ptrig_lease *lease) {
+	__sync_lock_test_and_set(&lease->lock, 0);
+}
+
 enum pt_claimant {
 	PT_CLAIM_SAME,    /* the lease's host */
 	PT_CLAIM_MOVED,   /* the lease's host (MAC) under a new address */
@@ -220,9 +234,12 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 
 	if (!lease)
 		return PT_GO_ON;
-	bpf_spin_lock(&lease->lock);
-	pt_lease_decide(lease, rule, t, may_grant, id, tick, &d);
-	bpf_spin_unlock(&lease->lock);
+	d.ended = PT_GO_ON;
+	d.reason = PTRIG_BUSY;
+	if (pt_lease_lock(lease)) {
+		pt_lease_decide(lease, rule, t, may_grant, id, tick, &d);
+		pt_lease_unlock(lease);
+	}
 	if (d.ended != PT_GO_ON) {
 		pt_event_lease(d.ended, rule->id, lease, d.old_host, t->now);
 		if (d.old_counted)
@@ -281,10 +298,11 @@ static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_
 static __always_inline void pt_lease_touch(struct ptrig_lease *lease, __u32 id, __u64 now) {
 	__u32 tick = bpf_jiffies64();
 
-	bpf_spin_lock(&lease->lock);
+	if (!pt_lease_lock(lease))
+		return;
 	if (lease->info.id == id && lease->info.state == PTRIG_LEASE_LIVE)
 		pt_lease_renew(&lease->info, now, tick);
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 }
 
 /* End a lease that is live; id 0: whichever grant. False if it was not live. */
@@ -293,7 +311,8 @@ static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, _
 	bool ended = false;
 	__be32 host = 0;
 
-	bpf_spin_lock(&lease->lock);
+	if (!pt_lease_lock(lease))
+		return false;
 	if (lease->info.state == PTRIG_LEASE_LIVE && (!id || lease->info.id == id)) {
 		lease->info.state = PTRIG_LEASE_ENDED;
 		lease->info.ended_ns = ended_ns;
@@ -301,7 +320,7 @@ static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, _
 		host = lease->info.host;
 		ended = true;
 	}
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 	if (!ended)
 		return false;
 	pt_host_sub(host, PT_HOST_LEASES);
@@ -316,7 +335,8 @@ static __always_inline bool pt_lease_token(struct ptrig_lease *lease, __u32 per_
 
 	if (!per_second)
 		return true;
-	bpf_spin_lock(&lease->lock);
+	if (!pt_lease_lock(lease))
+		return false;
 	__u64 passed = now - lease->tokens_ns;
 
 	if ((__s64)passed >= (__s64)PT_SECOND_NS) {
@@ -333,7 +353,7 @@ static __always_inline bool pt_lease_token(struct ptrig_lease *lease, __u32 per_
 		lease->tokens -= 1000;
 		taken = true;
 	}
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 	return taken;
 }
 

@@ -284,11 +284,10 @@ static __noinline enum ptrig_reason pt_open_from_lan(struct __sk_buff *skb, stru
 		return PT_GO_ON;
 	__be32 wan_address = o.lease->info.wan;
 	__u32 wan_ifindex = o.lease->info.wan_ifindex;
-	struct pt_hop hop = {};
 
 	/* It must be going out by that WAN anyway, from an address that is still there. */
 	if (!pt_wan_address(wan_ifindex, wan_address) ||
-	    !pt_nexthop_from(skb, p->saddr, p->daddr, skb->ifindex, &hop) || hop.oif != wan_ifindex)
+	    !pt_nexthop_from(skb, p->saddr, p->daddr, skb->ifindex, &f->hop) || f->hop.oif != wan_ifindex)
 		return PT_GO_ON;
 	struct pt_tuple wan = {.saddr = p->daddr, .daddr = wan_address, .sport = p->dport, .dport = o.port};
 	struct pt_tuple lan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};

@@ -66,12 +66,13 @@ static __always_inline void pt_sweep_lease_forget(const struct pt_sweep *w, cons
 	__u64 keep = rule ? rule->cooldown_ns : 0;
 	bool dead = false;
 
-	bpf_spin_lock(&lease->lock);
+	if (lease->info.state != PTRIG_LEASE_ENDED || !pt_lease_lock(lease))
+		return;
 	if (lease->info.state == PTRIG_LEASE_ENDED && pt_elapsed(w->now, lease->info.ended_ns, keep)) {
 		lease->info.state = PTRIG_LEASE_DEAD;
 		dead = true;
 	}
-	bpf_spin_unlock(&lease->lock);
+	pt_lease_unlock(lease);
 	if (!dead)
 		return;
 	struct ptrig_usage *usage = pt_usage_get();

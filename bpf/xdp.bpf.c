@@ -35,7 +35,10 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 	} else {
 		return false;
 	}
-	if ((void *)f->ip + bpf_ntohs(f->ip->tot_len) > end)
+	__u32 len = bpf_ntohs(f->ip->tot_len);
+
+	asm volatile("%0 &= 0xffff" : "+r"(len)); /* kernel 6.1 does not know that a be16 has 16 bits */
+	if ((void *)f->ip + len > end)
 		return false;
 	key->saddr = f->ip->saddr;
 	key->daddr = f->ip->daddr;

@@ -194,13 +194,10 @@ struct ptrig_lease_info {
 	__u32 conns;          /* open trigger connections, close = connection only */
 };
 
-/* Value of pt_leases, on the BPF side with its spin lock in front. User space reads it as this too. */
+/* Value of pt_leases. `lock` is a try-lock of the BPF programs' own: kernel 6.1 lets no program that may
+ * sleep near a map with a bpf_spin_lock, and the sweep is one. */
 struct ptrig_lease {
-#ifdef __bpf__
-	struct bpf_spin_lock lock;
-#else
-	__u32 lock;
-#endif
+	__u32 lock;      /* 1: held */
 	__u32 tokens;    /* bucket of new sessions, in thousandths */
 	__u64 tokens_ns; /* when it was last filled */
 	__u32 sessions;  /* now, half-open ones too */
