@@ -5,8 +5,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <map>
 #include <memory>
-#include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 
 #include "loader/port_index.h"
@@ -61,14 +62,30 @@ Result<std::vector<std::string>> rule_files_in(const std::string &directory) {
 }
 
 void add_file(const std::string &path, bool rules_only, ReadState &state) {
-	if (const auto text = read_file(path))
+	const auto text = read_file(path);
+	if (text)
 		read_toml(*text, path, rules_only, state);
 	else
 		state.parsed.errors.push_back({path, 0, 0, text.error().what});
 }
 
+/// In the order in which a person goes through the files.
+void sort_errors(ReadState &state) {
+	std::map<std::string_view, std::size_t> order;
+	for (const std::string &file : state.files)
+		order.try_emplace(file, order.size());
+	const auto place = [&](const Diagnostic &d) {
+		const auto file = order.find(d.file);
+		return std::tuple(file == order.end() ? order.size() : file->second, d.line, d.column);
+	};
+	std::vector<Diagnostic> &errors = state.parsed.errors;
+	std::stable_sort(errors.begin(), errors.end(),
+			 [&](const Diagnostic &a, const Diagnostic &b) { return place(a) < place(b); });
+}
+
 ParsedConfig finish(ReadState state) {
 	check_together(state);
+	sort_errors(state);
 	return std::move(state.parsed);
 }
 

@@ -34,8 +34,8 @@ void read_trigger_remotes(Rule &rule, ValueReader &value) {
 		rule.trigger_remotes.clear();
 		return;
 	}
-	value.list(
-		rule.trigger_remotes, [](std::string_view item) { return prefix_item(item, {"any"}); }, kPrefixExample);
+	value.list(rule.trigger_remotes, [](std::string_view item) { return prefix_item(item, {"any"}); },
+		   {.example = kPrefixExample, .words = "\"any\""});
 }
 
 void read_remotes(Rule &rule, ValueReader &value) {
@@ -45,12 +45,8 @@ void read_remotes(Rule &rule, ValueReader &value) {
 		return;
 	}
 	std::vector<Prefix> prefixes;
-	value.list(
-		prefixes,
-		[](std::string_view item) {
-			return prefix_item(item, {"any", "contacted"});
-		},
-		kPrefixExample);
+	const auto parse = [](std::string_view item) { return prefix_item(item, {"any", "contacted"}); };
+	value.list(prefixes, parse, {.example = kPrefixExample, .words = "\"any\", \"contacted\""});
 	if (!prefixes.empty())
 		rule.remotes = {Remotes::Kind::kSet, std::move(prefixes)};
 }
@@ -76,7 +72,7 @@ void read_sources(Rule &rule, ValueReader &value) {
 		return;
 	}
 	std::vector<Source> items;
-	value.list(items, source_item, "192.168.1.0/24");
+	value.list(items, source_item, {.example = "192.168.1.0/24", .words = "\"lan\", \"routed\""});
 	if (items.empty())
 		return;
 	rule.sources = {Sources::Kind::kSet, {}, {}};
@@ -117,11 +113,17 @@ const std::vector<Key<Rule>> kKeys = {
 	{"enabled", [](R &r, V &v) { v.boolean(r.enabled); }, [](const R &r) { return toml_value(r.enabled); }},
 	{"description", [](R &r, V &v) { v.line(r.description); },
 	 [](const R &r) { return toml_value(r.description); }},
-	{"trigger", [](R &r, V &v) { v.list(r.trigger, parse_port_range, kPortExample, PTRIG_MAX_RANGES); },
+	{"trigger",
+	 [](R &r, V &v) {
+		 v.list(r.trigger, parse_port_range, {kPortExample, PTRIG_MAX_RANGES});
+	 },
 	 [](const R &r) { return toml_value(r.trigger); }},
 	{"trigger_remotes", read_trigger_remotes, write_trigger_remotes},
 	{"sources", read_sources, write_sources},
-	{"open", [](R &r, V &v) { v.list(r.open, parse_open_range, "50000-50010/tcp", PTRIG_MAX_RANGES); },
+	{"open",
+	 [](R &r, V &v) {
+		 v.list(r.open, parse_open_range, {"50000-50010/tcp", PTRIG_MAX_RANGES});
+	 },
 	 [](const R &r) { return toml_value(r.open); }},
 	{"remotes", read_remotes, write_remotes},
 	{"timeout", [](R &r, V &v) { v.duration(r.timeout, kShortestTime, kLongestTime); },

@@ -53,7 +53,7 @@ void read_wan(GatewayConfig &gateway, ValueReader &value) {
 	if (const auto name = value.lone_text())
 		value.parsed_item(names, parse_interface(*name));
 	else
-		value.list(names, parse_interface, "eth0", kMostInterfaces);
+		value.list(names, parse_interface, {.example = "eth0", .most = kMostInterfaces, .words = "a name"});
 	if (names.empty() || !check_once(names, value))
 		return;
 	if (names.size() > 1 && std::find(names.begin(), names.end(), kAuto) != names.end())
@@ -64,7 +64,7 @@ void read_wan(GatewayConfig &gateway, ValueReader &value) {
 
 void read_lan(GatewayConfig &gateway, ValueReader &value) {
 	std::vector<std::string> names;
-	value.list(names, parse_interface, "br0", kMostInterfaces);
+	value.list(names, parse_interface, {"br0", kMostInterfaces});
 	if (!names.empty() && check_once(names, value))
 		gateway.lan = std::move(names);
 }
@@ -86,9 +86,11 @@ const std::vector<Key<GatewayConfig>> kGatewayKeys = {
 		 v.word(g.datapath, {Datapath::kAuto, Datapath::kXdp, Datapath::kTc});
 	 },
 	 [](const G &g) { return toml_value(to_string(g.datapath)); }},
-	{"reserved", [](G &g, V &v) { v.list(g.reserved, parse_port_range, "443/tcp", kNoMost, true); },
+	{"reserved",
+	 [](G &g, V &v) { v.list(g.reserved, parse_port_range, {.example = "443/tcp", .may_be_empty = true}); },
 	 [](const G &g) { return toml_value(g.reserved); }},
-	{"deny_remotes", [](G &g, V &v) { v.list(g.deny_remotes, parse_prefix, "203.0.113.0/24", kNoMost, true); },
+	{"deny_remotes",
+	 [](G &g, V &v) { v.list(g.deny_remotes, parse_prefix, {.example = "203.0.113.0/24", .may_be_empty = true}); },
 	 [](const G &g) { return toml_value(g.deny_remotes); }},
 	{"max_sessions", [](G &g, V &v) { v.number(g.max_sessions, 1, kMostSessions); },
 	 [](const G &g) { return toml_value(g.max_sessions); }},

@@ -61,23 +61,27 @@ std::size_t typing_mistakes(std::string_view a, std::string_view b) {
 
 } // namespace
 
-std::string quoted(std::string_view text) {
-	std::string out = "\"";
-	for (std::size_t i = 0; i < text.size();) {
-		if (i >= kLongestQuote) {
-			out += "...";
-			break;
-		}
-		const CodePoint c = first_code_point(text.substr(i));
+std::string one_line(std::string_view text) {
+	std::string out;
+	while (!text.empty()) {
+		const CodePoint c = first_code_point(text);
 		if (c.size == 0)
-			out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
+			out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
 		else if (is_control(c.value))
 			out += fmt::format("\\u{:04x}", static_cast<std::uint32_t>(c.value));
 		else
-			out += text.substr(i, c.size);
-		i += std::max<std::size_t>(c.size, 1);
+			out += text.substr(0, c.size);
+		text.remove_prefix(std::max<std::size_t>(c.size, 1));
 	}
-	return out + "\"";
+	return out;
+}
+
+std::string quoted(std::string_view text) {
+	std::size_t end = std::min(text.size(), kLongestQuote);
+	// Not in the middle of a character.
+	while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
+		--end;
+	return fmt::format("\"{}{}\"", one_line(text.substr(0, end)), end < text.size() ? "..." : "");
 }
 
 std::string toml_string(std::string_view text) {

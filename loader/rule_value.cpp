@@ -156,14 +156,20 @@ bool ValueReader::is_text(std::size_t index, std::string_view example) {
 	return false;
 }
 
-bool ValueReader::check_list(std::string_view example, std::size_t most, bool may_be_empty) {
-	if (!value_.list && !value_.command_line)
-		problem(-1, fmt::format("a list is wanted: write [{}]", quoted(lone_text().value_or(example))));
-	else if (value_.items.empty() && !may_be_empty)
-		problem(-1, fmt::format("the list is empty: write at least one, as in [\"{}\"]", example));
-	else if (value_.items.size() > most)
-		problem(static_cast<int>(most),
-			fmt::format("{} are too many: write at most {}", value_.items.size(), most));
+void ValueReader::not_a_list(std::string_view example, const ListForm &form) {
+	if (form.words.empty())
+		problem(-1, fmt::format("a list is wanted: write [{}]", quoted(example)));
+	else
+		problem(-1, fmt::format("{} cannot be here: write {} or a list, as in [{}]", shown(value_.items[0]),
+					form.words, quoted(example)));
+}
+
+bool ValueReader::check_size(const ListForm &form) {
+	const std::size_t size = value_.items.size();
+	if (size == 0 && !form.may_be_empty)
+		problem(-1, fmt::format("the list is empty: write at least one, as in [\"{}\"]", form.example));
+	else if (size > form.most)
+		problem(static_cast<int>(form.most), fmt::format("{} are too many: write at most {}", size, form.most));
 	else
 		return true;
 	return false;

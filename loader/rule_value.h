@@ -28,7 +28,13 @@ struct KeyProblem {
 	std::string message;
 };
 
-inline constexpr std::size_t kNoMost = SIZE_MAX;
+/// A list of texts.
+struct ListForm {
+	std::string_view example; ///< a right item, for messages
+	std::size_t most = SIZE_MAX;
+	bool may_be_empty = false;
+	std::string_view words = {}; ///< what can stand there instead, for messages
+};
 
 /// Reads one value. On a problem the member keeps what it had; of a list, the items that are right are taken.
 class ValueReader {
@@ -61,16 +67,18 @@ public:
 		if (const auto index = choice(words))
 			out = choices.begin()[*index];
 	}
-	/// A list of texts; `example` is a right item, for messages.
-	template <typename T, typename Parse>
-	void list(std::vector<T> &out, Parse parse, std::string_view example, std::size_t most = kNoMost,
-		  bool may_be_empty = false) {
-		std::vector<T> taken;
-		if (!check_list(example, most, may_be_empty))
+	template <typename T, typename Parse> void list(std::vector<T> &out, Parse parse, const ListForm &form) {
+		if (!value_.list && !value_.command_line) {
+			const auto lone = lone_text();
+			not_a_list(lone && Result<T>(parse(*lone)) ? *lone : form.example, form);
 			return;
+		}
+		if (!check_size(form))
+			return;
+		std::vector<T> taken;
 		for (std::size_t i = 0; i < value_.items.size(); ++i) {
 			T item{};
-			if (is_text(i, example) &&
+			if (is_text(i, form.example) &&
 			    take(item, Result<T>(parse(value_.items[i].text)), static_cast<int>(i)))
 				taken.push_back(std::move(item));
 		}
@@ -93,7 +101,8 @@ private:
 	const Scalar *one(std::string_view wanted);
 	const Scalar *text_item(std::string_view wanted);
 	bool is_text(std::size_t index, std::string_view example);
-	bool check_list(std::string_view example, std::size_t most, bool may_be_empty);
+	void not_a_list(std::string_view example, const ListForm &form);
+	bool check_size(const ListForm &form);
 	std::optional<std::size_t> choice(const std::vector<std::string_view> &words);
 
 	const KeyValue &value_;

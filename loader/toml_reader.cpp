@@ -91,18 +91,12 @@ public:
 	    : file_(file), rules_only_(rules_only), state_(state) {}
 
 	void read(std::string_view text) {
-		const std::size_t first = state_.parsed.errors.size();
 		try {
 			const toml::table root = toml::parse(text, std::string_view(file_));
 			read_root(root);
 		} catch (const toml::parse_error &e) {
-			error(position_of(e.source()), fmt::format("TOML: {}", e.description()));
+			error(position_of(e.source()), "TOML: " + text::one_line(e.description()));
 		}
-		auto &errors = state_.parsed.errors;
-		std::stable_sort(errors.begin() + static_cast<long>(first), errors.end(),
-				 [](const auto &a, const auto &b) {
-					 return std::pair(a.line, a.column) < std::pair(b.line, b.column);
-				 });
 	}
 
 private:
@@ -259,6 +253,7 @@ private:
 } // namespace
 
 void read_toml(std::string_view text, const std::string &file, bool rules_only, ReadState &state) {
+	state.files.push_back(file);
 	TomlReader(file, rules_only, state).read(text);
 }
 

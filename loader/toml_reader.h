@@ -25,6 +25,7 @@ struct RulePlaces {
 /// What has been read so far, over all files.
 struct ReadState {
 	ParsedConfig parsed;
+	std::vector<std::string> files;                ///< in the order of reading
 	std::vector<RulePlaces> places;                ///< one per rule
 	std::map<std::string, std::size_t> rule_names; ///< to the index of the first rule of that name
 };
