@@ -16,7 +16,7 @@
 
 namespace ptrig {
 
-// ---- namespace, bpffs, modules (system.cpp, system_lock.cpp)
+// ---- namespace, bpffs, modules, locks (system.cpp, system_lock.cpp)
 
 /// A network namespace as the kernel tells them apart.
 struct NetnsId {
@@ -74,7 +74,8 @@ private:
 	explicit DaemonLock(int fd) : fd_(fd) {}
 	int fd_ = -1;
 };
-/// Pid of the process that holds the daemon lock at `path`; unset if nobody does. Asking disturbs nobody.
+/// Pid of the process that holds the daemon lock at `path`; unset if nobody does, 0 if it has not written it yet.
+/// Asking disturbs nobody.
 Result<std::optional<int>> daemon_pid(const std::string &path);
 
 /// A child process's output. argv[0] is an absolute path; no shell, an empty environment but PATH and LC_ALL=C.
@@ -85,7 +86,7 @@ struct ChildOutput {
 /// Error: it could not be started (ENOENT), or did not end within `timeout_ms` (it is killed then).
 Result<ChildOutput> run_child(const std::vector<std::string> &argv, int timeout_ms = 5000);
 
-// ---- firewall (system_nft.cpp, system_iptables.cpp)
+// ---- firewall (system_firewall.cpp, system_nft.cpp, system_iptables.cpp)
 
 /// The interfaces that a rule is limited to. Empty and not negated: any.
 struct InterfaceMatch {
@@ -114,8 +115,17 @@ struct Firewall {
 	/// Ports forwarded for packets that come in by this interface.
 	std::vector<PortRange> forwarded_ports(std::string_view interface) const;
 };
-/// Pure: the output of `nft -j list ruleset`. What is not understood is taken for "could match".
-Result<Firewall> parse_nft(std::string_view json);
+/// A named set or map that a NAT rule refers to and whose elements were not in the ruleset's text.
+struct SetName {
+	std::string family, table, name;
+	bool is_map = false;
+	bool operator==(const SetName &) const = default;
+};
+/// Pure: the output of `nft -j -t list ruleset` (blocklists make it huge without -t), and of `nft -j list set|map ...`
+/// for named sets. What is not understood is taken for "could match". Sets still to be asked for are added to
+/// `unresolved`.
+Result<Firewall> parse_nft(std::string_view ruleset, const std::vector<std::string> &sets = {},
+			   std::vector<SetName> *unresolved = nullptr);
 /// Pure: the output of iptables-save.
 Firewall parse_iptables_save(std::string_view text);
 /// Ask nft, and iptables-save where iptables rules exist. Never fails: see Firewall::looked.

@@ -1,0 +1,210 @@
+// Which NAT rules packets really meet, and asking the programs that know the rules.
+#include "loader/system_firewall.h"
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+#include <unistd.h>
+
+namespace ptrig {
+
+namespace {
+
+bool is_any(const InterfaceMatch &match) {
+	return match.names.empty();
+}
+
+/// Follows the jumps from one base chain.
+class Walk {
+public:
+	Walk(const NatGraph &graph, NatGraph::Hook hook, std::string who, Firewall &firewall)
+	    : graph_(graph), hook_(hook), who_(std::move(who)), firewall_(firewall) {}
+
+	void chain(const std::string &name, const InterfaceMatch &reached_by) {
+		auto it = graph_.chains.find(name);
+		if (it == graph_.chains.end() || !seen_.emplace(name, reached_by.names, reached_by.negated).second) {
+			return;
+		}
+		for (const auto &rule : it->second.rules) {
+			apply(name, it->second, rule, reached_by);
+		}
+	}
+
+private:
+	void apply(const std::string &name, const NatGraph::Chain &chain_, const NatRule &rule,
+		   const InterfaceMatch &reached_by) {
+		const auto &own = hook_ == NatGraph::Hook::kPrerouting ? rule.in : rule.out;
+		const auto &match = is_any(own) ? reached_by : own;
+		if (hook_ == NatGraph::Hook::kPrerouting && rule.action == NatRule::Action::kDestination) {
+			firewall_.forwards.push_back(PortForward{match, rule.ports, who_ + " " + name});
+		}
+		if (hook_ == NatGraph::Hook::kPostrouting && rule.action == NatRule::Action::kSource) {
+			firewall_.source_nat.push_back(SourceNat{match});
+		}
+		for (const auto &target : rule.jumps) {
+			chain(target, match);
+		}
+		for (const auto &[by, target] : hook_ == NatGraph::Hook::kPrerouting ? rule.in_jumps : rule.out_jumps) {
+			chain(target, is_any(by) ? match : by);
+		}
+		if (rule.jumps_anywhere) {
+			for (const auto &[other, there] : graph_.chains) {
+				if (there.table == chain_.table && there.hook == NatGraph::Hook::kNone) {
+					chain(other, match);
+				}
+			}
+		}
+	}
+
+	const NatGraph &graph_;
+	NatGraph::Hook hook_;
+	std::string who_;
+	Firewall &firewall_;
+	std::set<std::tuple<std::string, std::vector<std::string>, bool>> seen_;
+};
+
+std::string find_program(std::string_view name) {
+	for (const char *directory : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/usr/local/sbin/"}) {
+		auto path = directory + std::string(name);
+		if (access(path.c_str(), X_OK) == 0) {
+			return path;
+		}
+	}
+	return {};
+}
+
+std::string first_line(const std::string &text) {
+	return text.substr(0, text.find('\n'));
+}
+
+/// The output of a program that must succeed.
+Result<std::string> ask(const std::vector<std::string> &argv) {
+	auto output = run_child(argv);
+	if (!output) {
+		return tl::unexpected(output.error());
+	}
+	if (output->status != 0) {
+		auto why = first_line(output->err);
+		return fail("run " + argv.front() + ": " +
+			    (why.empty() ? "exit status " + std::to_string(output->status) : why));
+	}
+	return output->out;
+}
+
+Result<Firewall> ask_nft(const std::string &nft) {
+	auto ruleset = ask({nft, "-j", "-t", "list", "ruleset"});
+	if (!ruleset) {
+		return tl::unexpected(ruleset.error());
+	}
+	constexpr std::size_t kMostSets = 32;
+	std::vector<std::string> sets;
+	std::vector<SetName> asked;
+	while (true) {
+		std::vector<SetName> unresolved;
+		auto firewall = parse_nft(*ruleset, sets, &unresolved);
+		std::erase_if(unresolved, [&](const SetName &set) {
+			return std::find(asked.begin(), asked.end(), set) != asked.end();
+		});
+		if (!firewall || unresolved.empty() || asked.size() >= kMostSets) {
+			return firewall;
+		}
+		for (const auto &set : unresolved) {
+			asked.push_back(set);
+			auto text =
+				ask({nft, "-j", "list", set.is_map ? "map" : "set", set.family, set.table, set.name});
+			if (text) {
+				sets.push_back(std::move(*text));
+			}
+		}
+	}
+}
+
+/// Does the kernel hold a legacy nat table? iptables-legacy-save would make one by asking for it.
+bool has_legacy_nat() {
+	std::ifstream tables("/proc/net/ip_tables_names");
+	for (std::string name; std::getline(tables, name);) {
+		if (name == "nat") {
+			return true;
+		}
+	}
+	return false;
+}
+
+void add(Firewall &firewall, Firewall &&more) {
+	firewall.source_nat.insert(firewall.source_nat.end(), more.source_nat.begin(), more.source_nat.end());
+	firewall.forwards.insert(firewall.forwards.end(), more.forwards.begin(), more.forwards.end());
+}
+
+void ask_iptables(Firewall &firewall, const char *program, const char *otherwise) {
+	auto path = find_program(program);
+	auto text = path.empty() ? fail(otherwise) : ask({path, "-t", "nat"});
+	if (text) {
+		add(firewall, parse_iptables_save(*text));
+	} else if (firewall.looked) {
+		firewall.looked = false; // a part is not known, so "there is none" cannot be said
+		firewall.why_not = text.error().what;
+	}
+}
+
+} // namespace
+
+bool InterfaceMatch::matches(std::string_view name) const {
+	if (names.empty()) {
+		return true;
+	}
+	bool listed = std::any_of(names.begin(), names.end(), [&](const std::string &pattern) {
+		return pattern.ends_with('*')
+			       ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
+			       : name == pattern;
+	});
+	return listed != negated;
+}
+
+bool Firewall::masquerades(std::string_view interface) const {
+	return std::any_of(source_nat.begin(), source_nat.end(),
+			   [&](const SourceNat &rule) { return rule.out.matches(interface); });
+}
+
+std::vector<PortRange> Firewall::forwarded_ports(std::string_view interface) const {
+	std::vector<PortRange> ports;
+	for (const auto &rule : forwards) {
+		if (rule.in.matches(interface)) {
+			ports.insert(ports.end(), rule.ports.begin(), rule.ports.end());
+		}
+	}
+	std::sort(ports.begin(), ports.end());
+	ports.erase(std::unique(ports.begin(), ports.end()), ports.end());
+	return ports;
+}
+
+void NatGraph::collect(const std::string &who, Firewall &firewall) const {
+	for (const auto &[name, chain] : chains) {
+		if (chain.hook == Hook::kPrerouting || chain.hook == Hook::kPostrouting) {
+			Walk(*this, chain.hook, who, firewall).chain(name, {});
+		}
+	}
+}
+
+Firewall read_firewall() {
+	Firewall firewall;
+	auto nft = find_program("nft");
+	if (nft.empty()) {
+		firewall.why_not = "nft is not installed";
+	} else if (auto seen = ask_nft(nft)) {
+		firewall = std::move(*seen);
+		firewall.looked = true;
+	} else {
+		firewall.why_not = seen.error().what;
+	}
+	if (firewall.has_xt) {
+		ask_iptables(firewall, "iptables-nft-save",
+			     "nftables holds rules of iptables and iptables-nft-save is not installed");
+	}
+	if (has_legacy_nat()) {
+		ask_iptables(firewall, "iptables-legacy-save",
+			     "the kernel holds legacy iptables rules and iptables-legacy-save is not installed");
+	}
+	return firewall;
+}
+
+} // namespace ptrig
