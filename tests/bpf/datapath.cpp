@@ -1,0 +1,249 @@
+// Loads the skeletons and runs their programs; see datapath.h.
+#include "tests/bpf/datapath.h"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "bpf/tc.skel.h"
+#include "bpf/xdp.skel.h"
+#include "loader/program.h"
+#include "tests/bpf/world.h"
+
+void PrintTo(enum ptrig_reason reason, std::ostream *out) {
+	*out << ptrig::test::name_of(reason);
+}
+
+namespace ptrig::test {
+
+namespace {
+
+struct ReasonRow {
+	const char *name;
+	Kind kind;
+};
+constexpr ReasonRow kReasons[] = {
+#define ROW(name, kind, text) {#name, Kind::kind},
+	PTRIG_REASONS(ROW)
+#undef ROW
+};
+
+void check(int rc, const std::string &what) {
+	if (rc < 0)
+		throw std::runtime_error(what + ": " + std::strerror(-rc));
+}
+
+bool is_l3(const std::string &dev) {
+	return dev.starts_with("tun");
+}
+
+void set_sizes(bpf_object *object, const Sizes &s) {
+	const std::map<std::string, std::uint32_t> entries{
+		{"pt_rules", 2 * s.rules},       {"pt_hits", s.rules},    {"pt_last", s.rules},
+		{"pt_lists", 2 * s.lists},       {"pt_leases", s.leases}, {"pt_sessions", 2 * s.sessions},
+		{"pt_halfopen", 2 * s.halfopen}, {"pt_conns", s.conns},   {"pt_hosts", s.hosts}};
+	bpf_map *map = nullptr;
+	bpf_object__for_each_map(map, object) {
+		if (const auto size = entries.find(bpf_map__name(map)); size != entries.end())
+			check(bpf_map__set_max_entries(map, size->second), size->first);
+	}
+}
+
+template <typename Skeleton> void set_constants(Skeleton *skeleton, const Sizes &sizes) {
+	const auto hz = tick_hz();
+	if (!hz)
+		throw std::runtime_error(hz.error().what);
+	if constexpr (requires { skeleton->rodata->cfg_tick_hz; })
+		skeleton->rodata->cfg_tick_hz = *hz;
+	if constexpr (requires { skeleton->rodata->cfg_rules_max; })
+		skeleton->rodata->cfg_rules_max = sizes.rules;
+	if constexpr (requires { skeleton->rodata->cfg_lists_max; })
+		skeleton->rodata->cfg_lists_max = sizes.lists;
+}
+
+void share_maps(bpf_object *from, bpf_object *to) {
+	bpf_map *map = nullptr;
+	bpf_object__for_each_map(map, to) {
+		const bpf_map *twin = bpf_object__find_map_by_name(from, bpf_map__name(map));
+		if (twin && !bpf_map__is_internal(map))
+			check(bpf_map__reuse_fd(map, bpf_map__fd(twin)), bpf_map__name(map));
+	}
+}
+
+/// Deletes every key of a hash or trie; writes zeroes over every value of an array.
+void clear_map(const bpf_map *map) {
+	const int fd = bpf_map__fd(map);
+	const auto type = bpf_map__type(map);
+	std::vector<std::uint8_t> key(bpf_map__key_size(map)), next(key.size());
+	if (type == BPF_MAP_TYPE_HASH || type == BPF_MAP_TYPE_LPM_TRIE || type == BPF_MAP_TYPE_DEVMAP_HASH) {
+		while (bpf_map_get_next_key(fd, nullptr, next.data()) == 0)
+			check(bpf_map_delete_elem(fd, next.data()), bpf_map__name(map));
+		return;
+	}
+	if (type != BPF_MAP_TYPE_ARRAY && type != BPF_MAP_TYPE_PERCPU_ARRAY)
+		return;
+	const std::size_t stride = (bpf_map__value_size(map) + 7) / 8 * 8;
+	if (bpf_map__map_flags(map) & BPF_F_MMAPABLE) {
+		const std::size_t bytes = stride * bpf_map__max_entries(map);
+		void *memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (memory == MAP_FAILED)
+			throw std::runtime_error(std::string("map ") + bpf_map__name(map));
+		std::memset(memory, 0, bytes);
+		::munmap(memory, bytes);
+		return;
+	}
+	const std::size_t cpus =
+		type == BPF_MAP_TYPE_PERCPU_ARRAY ? static_cast<std::size_t>(libbpf_num_possible_cpus()) : 1;
+	const std::vector<std::uint8_t> zero(stride * cpus);
+	for (std::uint32_t i = 0; i < bpf_map__max_entries(map); i++)
+		check(bpf_map_update_elem(fd, &i, zero.data(), BPF_ANY), bpf_map__name(map));
+}
+
+} // namespace
+
+Kind kind_of(enum ptrig_reason reason) {
+	return kReasons[reason].kind;
+}
+
+const char *name_of(unsigned reason) {
+	return reason < PTRIG_REASON_COUNT ? kReasons[reason].name : "(none)";
+}
+
+std::set<enum ptrig_reason> &produced() {
+	static std::set<enum ptrig_reason> reasons;
+	return reasons;
+}
+
+Datapath::Datapath(const Sizes &wanted) : sizes(wanted) {
+	tc_ = ptrig_tc_bpf::open();
+	xdp_ = ptrig_xdp_bpf::open();
+	if (!tc_ || !xdp_)
+		throw std::runtime_error("cannot open the BPF objects");
+	set_sizes(tc_->obj, sizes);
+	set_constants(tc_, sizes);
+	set_constants(xdp_, sizes);
+	check(ptrig_tc_bpf::load(tc_), "load the TC programs");
+	share_maps(tc_->obj, xdp_->obj);
+	check(ptrig_xdp_bpf::load(xdp_), "load the XDP program");
+	for (const bool l3 : {false, true}) {
+		for (const Hook hook : {Hook::kLanIn, Hook::kWanIn, Hook::kWanOut, Hook::kLanOut})
+			shims_.emplace(std::pair(hook, l3), TailCall::with_tc_index(program_fd(hook, l3)));
+		lan_in_.emplace(l3, TailCall::then_tc_index(program_fd(Hook::kLanIn, l3)));
+	}
+	const auto keep = [](void *self, void *data, std::size_t) {
+		ptrig_event event;
+		std::memcpy(&event, data, sizeof(event));
+		static_cast<Datapath *>(self)->events_.push_back(event);
+		return 0;
+	};
+	ring_ = ring_buffer__new(map_fd("pt_events"), keep, this, nullptr);
+	if (!ring_)
+		throw std::runtime_error("cannot read pt_events");
+}
+
+Datapath::~Datapath() {
+	ring_buffer__free(ring_);
+	ptrig_xdp_bpf::destroy(xdp_);
+	ptrig_tc_bpf::destroy(tc_);
+}
+
+int Datapath::map_fd(const char *name) const {
+	for (const bpf_object *object : {tc_->obj, xdp_->obj})
+		if (const bpf_map *map = bpf_object__find_map_by_name(object, name))
+			return bpf_map__fd(map);
+	throw std::runtime_error(std::string("no map ") + name);
+}
+
+void Datapath::clear() {
+	for (bpf_object *object : {tc_->obj, xdp_->obj}) {
+		bpf_map *map = nullptr;
+		bpf_object__for_each_map(map, object) {
+			if (!bpf_map__is_internal(map))
+				clear_map(map);
+		}
+	}
+	events();
+}
+
+std::vector<std::uint64_t> Datapath::counters() const {
+	std::vector<std::uint64_t> sums(PTRIG_REASON_COUNT);
+	std::vector<std::uint64_t> values(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+	const int fd = map_fd("pt_counters");
+	for (std::uint32_t reason = 0; reason < sums.size(); reason++) {
+		check(bpf_map_lookup_elem(fd, &reason, values.data()), "read pt_counters");
+		for (const std::uint64_t value : values)
+			sums[reason] += value;
+	}
+	return sums;
+}
+
+std::vector<ptrig_event> Datapath::events() {
+	ring_buffer__consume(ring_);
+	return std::exchange(events_, {});
+}
+
+int Datapath::program_fd(Hook hook, bool l3) const {
+	static const std::map<Hook, const char *> names{{Hook::kLanIn, "pt_lan_in"},   {Hook::kWanIn, "pt_wan_in"},
+							{Hook::kWanOut, "pt_wan_out"}, {Hook::kLanOut, "pt_lan_out"},
+							{Hook::kXdpLan, "pt_xdp_lan"}, {Hook::kXdpWan, "pt_xdp_wan"}};
+	const std::string name = names.at(hook) + std::string(l3 ? "_l3" : "");
+	const bpf_program *program =
+		bpf_object__find_program_by_name(is_xdp(hook) ? xdp_->obj : tc_->obj, name.c_str());
+	if (!program)
+		throw std::runtime_error("no program " + name);
+	return bpf_program__fd(program);
+}
+
+Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
+			    std::uint16_t tc_index) {
+	Bytes out(frame.size() + 256);
+	__sk_buff skb{};
+	xdp_md xdp{};
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	int fd = program_fd(hook, is_l3(dev));
+	if (is_xdp(hook)) {
+		xdp.data_end = static_cast<std::uint32_t>(frame.size());
+		xdp.ingress_ifindex = ifindex(dev);
+		opts.ctx_in = &xdp;
+		opts.ctx_size_in = sizeof(xdp);
+	} else {
+		skb.ifindex = ifindex(dev);
+		skb.ingress_ifindex = ifindex(from.empty() ? dev : from);
+		skb.cb[0] = tc_index;
+		opts.ctx_in = &skb;
+		opts.ctx_size_in = sizeof(skb);
+		if (hook == Hook::kWanOut || is_l3(dev))
+			fd = shims_.at({hook, is_l3(dev)}).fd();
+	}
+	opts.data_in = frame.data();
+	opts.data_size_in = static_cast<std::uint32_t>(frame.size());
+	opts.data_out = out.data();
+	opts.data_size_out = static_cast<std::uint32_t>(out.size());
+	check(bpf_prog_test_run_opts(fd, &opts), "test run");
+	out.resize(opts.data_size_out);
+	return {static_cast<std::int32_t>(opts.retval), std::move(out)};
+}
+
+std::uint16_t Datapath::run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame) {
+	__sk_buff skb{};
+	skb.ifindex = skb.ingress_ifindex = ifindex(dev);
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	opts.ctx_in = &skb;
+	opts.ctx_size_in = sizeof(skb);
+	opts.data_in = frame.data();
+	opts.data_size_in = static_cast<std::uint32_t>(frame.size());
+	opts.repeat = 2;
+	check(bpf_prog_test_run_opts(lan_in_.at(is_l3(dev)).fd(), &opts), "test run for tc_index");
+	return static_cast<std::uint16_t>(opts.retval);
+}
+
+ptrig_admin Datapath::admin(ptrig_admin arguments) {
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	opts.ctx_in = &arguments;
+	opts.ctx_size_in = sizeof(arguments);
+	const bpf_program *program = bpf_object__find_program_by_name(tc_->obj, "pt_admin");
+	check(bpf_prog_test_run_opts(bpf_program__fd(program), &opts), "pt_admin");
+	check(static_cast<int>(opts.retval), "pt_admin returned");
+	return arguments;
+}
+
+} // namespace ptrig::test

@@ -1,0 +1,142 @@
+// The fixture of the packet tests. run() sends one frame through one program and returns the one reason whose
+// counter moved; it also demands what every reason of that kind promises (the action, the packet untouched).
+// After each test the books must balance: usage, hosts and leases against the sessions that are there.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "loader/compile.h"
+#include "loader/rule.h"
+#include "tests/bpf/datapath.h"
+#include "tests/bpf/packet.h"
+#include "tests/bpf/world.h"
+
+namespace ptrig::test {
+
+using std::chrono::minutes;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+// Frames by where they come from or go to.
+inline const Eth kFromHost{.src = kHostMac, .dst = kLanMac}, kFromHost2{.src = kHost2Mac, .dst = kLanMac},
+	kFromSwitch{.src = kSwitchMac, .dst = kLanMac}, kFromRemote{.src = kRemoteMac, .dst = kWanMac},
+	kFromRemote1{.src = kRemote1Mac, .dst = kWan1Mac};
+inline const Eth kToHost{.src = kLanMac, .dst = kHostMac}, kToHost2{.src = kLanMac, .dst = kHost2Mac},
+	kToRemote{.src = kWanMac, .dst = kRemoteMac}, kToRemote1{.src = kWan1Mac, .dst = kRemote1Mac};
+
+// The same conversation seen on both sides of the gateway.
+inline const Ip4 kRemoteToWan{.src = kRemote, .dst = kWan}, kRemoteToHost{.src = kRemote, .dst = kHost, .ttl = 63},
+	kHostToRemote{.src = kHost, .dst = kRemote}, kWanToRemote{.src = kWan, .dst = kRemote, .ttl = 63};
+inline const Udp kKnock{.sport = 7000, .dport = 16384}, kReply{.sport = 16384, .dport = 7000};
+
+/// A machine on the LAN, as its packets look.
+struct Machine {
+	std::string address, mac;
+};
+inline const Machine kA{kHost, kHostMac}, kB{kHost2, kHost2Mac};
+
+/// The way a trigger takes.
+struct Way {
+	std::string lan = "lan0", wan = "wan0", wan_address = kWan;
+};
+
+PortRange tcp(std::uint16_t first, std::uint16_t last = 0);
+PortRange udp(std::uint16_t first, std::uint16_t last = 0);
+/// An open range; host_first 0: the same ports on the host.
+OpenRange open(PortRange wan, std::uint16_t host_first = 0);
+Prefix prefix(const std::string &text, std::uint8_t bits = 32);
+Mac mac(const std::string &text);
+/// An address as abi.h has it.
+__be32 be(const std::string &address);
+std::uint64_t now_ns();
+
+/// 5060/udp opens 16384-16390/udp; 6667/tcp opens 113/tcp.
+Rule media();
+Rule ident();
+
+/// Both entries of a session.
+struct Pair {
+	ptrig_session_key wan_key, lan_key;
+	ptrig_session wan, lan;
+	bool halfopen;
+};
+
+class DatapathTest : public ::testing::Test {
+protected:
+	void SetUp() override;
+	void TearDown() override;
+
+	/// Programs with maps of other sizes, for this test only.
+	void use(const Sizes &sizes);
+	Datapath &dp() const { return *dp_; }
+
+	/// Compiles `rules` with config_'s timeouts and limits into a generation, and makes it the active one.
+	void apply(std::vector<Rule> rules, unsigned generation = 0, bool activate = true);
+	void activate(unsigned generation);
+	std::uint32_t rule_id(const std::string &name) const;
+	void interface(const std::string &name, std::uint32_t flags, std::uint32_t mtu = 1500);
+	void wan_address(const std::string &dev, const std::string &address, bool there = true);
+
+	enum ptrig_reason run(Hook hook, const std::string &dev, const Packet &in, Packet *out = nullptr,
+			      const std::string &from = "", std::uint16_t tc_index = 0);
+	enum ptrig_reason lan_in(const Packet &in, Packet *out = nullptr) { return run(Hook::kLanIn, "lan0", in, out); }
+	enum ptrig_reason wan_in(const Packet &in, Packet *out = nullptr) { return run(Hook::kWanIn, "wan0", in, out); }
+	enum ptrig_reason wan_out(const Packet &in, std::uint16_t tc_index = 0) {
+		return run(Hook::kWanOut, "wan0", in, nullptr, "lan0", tc_index);
+	}
+	enum ptrig_reason lan_out(const Packet &in) { return run(Hook::kLanOut, "lan0", in, nullptr, "wan0"); }
+
+	/// A host's packet goes through LAN ingress, is masqueraded and goes through WAN egress: the reason of the
+	/// program that stopped it. `l4` is the packet from its transport header on.
+	enum ptrig_reason trigger(const Machine &who, const Packet &l4, const std::string &remote = kRemote,
+				  const Way &way = {});
+	/// LAN ingress alone: the tc_index that a candidate carries on.
+	std::uint16_t candidate(const Packet &in, const std::string &dev = "lan0");
+	/// The remote's packet as it leaves to the host, un-masqueraded.
+	enum ptrig_reason answer(const Machine &to, const Packet &l4, const std::string &remote = kRemote);
+
+	std::optional<ptrig_lease> lease(const std::string &rule, const std::string &remote = "") const;
+	void edit_lease(const std::string &rule, const std::function<void(ptrig_lease &)> &edit,
+			const std::string &remote = "");
+	/// The lease's last refresh was that much longer ago.
+	void age_lease(const std::string &rule, nanoseconds by, const std::string &remote = "");
+
+	std::vector<Pair> sessions() const;
+	/// The only session there is.
+	Pair session() const;
+	void edit_session(const std::function<void(Pair &)> &edit);
+	/// The host's last packet, and the last look at the session, were that much longer ago.
+	void age_session(nanoseconds by);
+	/// The next packet is the one a second that is looked at.
+	void look_due() { age_session(seconds(1)); }
+
+	ptrig_usage usage() const;
+	ptrig_hits hits(const std::string &rule) const;
+	ptrig_last last(const std::string &rule) const;
+	std::vector<ptrig_event> events() { return dp_->events(); }
+	ptrig_admin admin(ptrig_admin arguments) { return dp_->admin(arguments); }
+
+	Config config_;
+	bool books_ = true; ///< false: the test has cooked them
+
+private:
+	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
+	void check_books() const;
+	void use_maps();
+	Datapath *dp_ = nullptr;
+	std::unique_ptr<Datapath> own_;
+	std::map<std::string, RuleIdentity> identities_;
+	std::vector<std::uint32_t> slot_counters_;
+	std::uint32_t next_set_ = 1;
+};
+
+/// The packet from its IP header on: TC leaves the Ethernet header of a packet that goes out by bpf_redirect_neigh.
+Packet l3(const Packet &frame);
+
+} // namespace ptrig::test

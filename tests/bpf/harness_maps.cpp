@@ -1,0 +1,301 @@
+// The fixture's view of the maps: rules in, leases, sessions and counts out, timestamps moved by hand.
+#include "tests/bpf/harness.h"
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <map>
+
+#include <arpa/inet.h>
+
+#include "loader/program.h"
+
+namespace ptrig::test {
+
+namespace {
+
+PortRange range(std::uint16_t first, std::uint16_t last, Protos protos) {
+	return {first, last ? last : first, protos};
+}
+
+template <typename T> T must(Result<T> result) {
+	if (!result)
+		throw std::runtime_error(result.error().what);
+	return std::move(*result);
+}
+void must(Done done) {
+	if (!done)
+		throw std::runtime_error(done.error().what);
+}
+
+ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &s) {
+	ptrig_session_key other = key;
+	if (key.side == PTRIG_SIDE_WAN) {
+		other.saddr = s.addr, other.daddr = key.saddr, other.sport = s.port, other.dport = key.sport;
+		other.side = PTRIG_SIDE_LAN;
+	} else {
+		other.saddr = key.daddr, other.daddr = s.addr, other.sport = key.dport, other.dport = s.port;
+		other.side = PTRIG_SIDE_WAN;
+	}
+	return other;
+}
+
+} // namespace
+
+PortRange tcp(std::uint16_t first, std::uint16_t last) {
+	return range(first, last, PTRIG_TCP);
+}
+PortRange udp(std::uint16_t first, std::uint16_t last) {
+	return range(first, last, PTRIG_UDP);
+}
+OpenRange open(PortRange wan, std::uint16_t host_first) {
+	return {wan, host_first ? host_first : wan.first};
+}
+Prefix prefix(const std::string &text, std::uint8_t bits) {
+	return {ptrig::Ip4{ntohl(be(text))}, bits};
+}
+
+Mac mac(const std::string &text) {
+	Mac out;
+	const Bytes bytes = mac_bytes(text);
+	std::copy(bytes.begin(), bytes.end(), out.bytes.begin());
+	return out;
+}
+
+__be32 be(const std::string &address) {
+	__be32 out;
+	std::memcpy(&out, ip_bytes(address).data(), sizeof(out));
+	return out;
+}
+
+std::uint64_t now_ns() {
+	timespec now{};
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return static_cast<std::uint64_t>(now.tv_sec) * 1000000000U + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+Rule media() {
+	return {.name = "media", .trigger = {udp(5060)}, .open = {open(udp(16384, 16390))}};
+}
+Rule ident() {
+	return {.name = "ident", .trigger = {tcp(6667)}, .open = {open(tcp(113))}};
+}
+
+void DatapathTest::use_maps() {
+	dp_->clear();
+	identities_.clear();
+	slot_counters_.clear();
+	next_set_ = 1;
+	const ptrig_state state{.abi = PTRIG_ABI};
+	must(dp_->map<std::uint32_t, ptrig_state>("pt_state").update(0, state));
+	interface("lan0", PTRIG_IFACE_LAN);
+	interface("lan1", PTRIG_IFACE_LAN);
+	interface("wan0", PTRIG_IFACE_WAN);
+	interface("wan1", PTRIG_IFACE_WAN);
+	interface("tunl", PTRIG_IFACE_LAN | PTRIG_IFACE_L3);
+	interface("tunw", PTRIG_IFACE_WAN | PTRIG_IFACE_L3);
+	wan_address("wan0", kWan);
+	wan_address("wan0", kWanSecond);
+	wan_address("wan1", kWan1);
+	wan_address("tunw", kTunWan);
+}
+
+void DatapathTest::apply(std::vector<Rule> rules, unsigned generation, bool activate_it) {
+	config_.rules = std::move(rules);
+	config_.gateway.max_rules = dp_->sizes.rules;
+	config_.gateway.max_port_lists = dp_->sizes.lists;
+	const Tables tables = must(compile({&config_, identities_, slot_counters_, next_set_}));
+	identities_ = tables.identities;
+	const std::pair<const char *, const std::vector<std::uint32_t> &> port_tables[] = {
+		{"pt_trig_ports", tables.trigger_ports},
+		{"pt_open_ports", tables.open_ports},
+		{"pt_host_ports", tables.host_ports},
+	};
+	for (const auto &[name, entries] : port_tables) {
+		auto memory = must(MappedArray<std::uint32_t>::map(dp_->map_fd(name), name, Access::kWrite));
+		for (std::uint32_t i = 0; i < entries.size(); i++)
+			memory[PTRIG_PORT_INDEX(generation, 0, i)] = entries[i];
+	}
+	auto lists = must(MappedArray<ptrig_list>::map(dp_->map_fd("pt_lists"), "pt_lists", Access::kWrite));
+	for (std::size_t i = 0; i < tables.lists.size(); i++)
+		lists[generation * dp_->sizes.lists + i] = tables.lists[i];
+	auto records = must(MappedArray<ptrig_rule>::map(dp_->map_fd("pt_rules"), "pt_rules", Access::kWrite));
+	for (std::size_t i = 0; i < dp_->sizes.rules; i++)
+		records[generation * dp_->sizes.rules + i] = i < tables.rules.size() ? tables.rules[i] : ptrig_rule{};
+	slot_counters_.resize(std::max(slot_counters_.size(), tables.rules.size()));
+	for (std::size_t i = 0; i < tables.rules.size(); i++)
+		slot_counters_[i] = std::max(slot_counters_[i], tables.rules[i].id >> 16);
+	auto prefixes = dp_->map<ptrig_prefix_key, std::uint32_t>("pt_prefixes");
+	for (const auto &[set, p] : tables.prefixes) {
+		must(prefixes.update({p.bits + 32U, set, htonl(p.address.value)}, 0));
+		next_set_ = std::max(next_set_, set + 1);
+	}
+	auto macs = dp_->map<ptrig_mac_key, std::uint32_t>("pt_macs");
+	for (const auto &[set, m] : tables.macs) {
+		ptrig_mac_key key{.set = set};
+		std::copy(m.bytes.begin(), m.bytes.end(), key.mac);
+		must(macs.update(key, 0));
+		next_set_ = std::max(next_set_, set + 1);
+	}
+	must(dp_->map<std::uint32_t, ptrig_config>("pt_config").update(generation, tables.config));
+	if (activate_it)
+		activate(generation);
+}
+
+void DatapathTest::activate(unsigned generation) {
+	auto states = dp_->map<std::uint32_t, ptrig_state>("pt_state");
+	auto state = must(states.lookup(0)).value();
+	state.active = generation;
+	must(states.update(0, state));
+}
+
+std::uint32_t DatapathTest::rule_id(const std::string &name) const {
+	return identities_.at(name).id;
+}
+
+void DatapathTest::interface(const std::string &name, std::uint32_t flags, std::uint32_t mtu) {
+	must(dp_->map<std::uint32_t, ptrig_iface>("pt_ifaces").update(ifindex(name), {flags, mtu}));
+}
+
+void DatapathTest::wan_address(const std::string &dev, const std::string &address, bool there) {
+	auto addresses = dp_->map<ptrig_wan_key, std::uint32_t>("pt_wan_addrs");
+	const ptrig_wan_key key{ifindex(dev), be(address)};
+	must(there ? addresses.update(key, 1) : addresses.erase(key));
+}
+
+std::optional<ptrig_lease> DatapathTest::lease(const std::string &rule, const std::string &remote) const {
+	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote)};
+	return must(dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases").lookup(key));
+}
+
+void DatapathTest::edit_lease(const std::string &rule, const std::function<void(ptrig_lease &)> &edit,
+			      const std::string &remote) {
+	auto leases = dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases");
+	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote)};
+	auto value = must(leases.lookup(key));
+	ASSERT_TRUE(value) << "no lease of " << rule;
+	edit(*value);
+	must(leases.update(key, *value));
+}
+
+void DatapathTest::age_lease(const std::string &rule, nanoseconds by, const std::string &remote) {
+	edit_lease(
+		rule,
+		[&](ptrig_lease &l) {
+			l.info.refreshed_ns -= static_cast<std::uint64_t>(by.count());
+			l.info.granted_ns -= static_cast<std::uint64_t>(by.count());
+			l.info.ended_ns -= l.info.ended_ns ? static_cast<std::uint64_t>(by.count()) : 0;
+			l.info.refreshed_tick -=
+				static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000);
+		},
+		remote);
+}
+
+std::vector<Pair> DatapathTest::sessions() const {
+	std::vector<Pair> pairs;
+	for (const bool halfopen : {false, true}) {
+		const auto map = dp_->map<ptrig_session_key, ptrig_session>(halfopen ? "pt_halfopen" : "pt_sessions");
+		const auto keys = must(map.keys());
+		for (const auto &key : keys) {
+			if (key.side != PTRIG_SIDE_LAN)
+				continue;
+			Pair pair{{}, key, {}, must(map.lookup(key)).value(), halfopen};
+			pair.wan_key = mirror(key, pair.lan);
+			const auto twin = must(map.lookup(pair.wan_key));
+			EXPECT_TRUE(twin) << "a session without its WAN side";
+			pair.wan = twin.value_or(ptrig_session{});
+			pairs.push_back(pair);
+		}
+		const auto in_map = std::count_if(pairs.begin(), pairs.end(),
+						  [&](const Pair &p) { return p.halfopen == halfopen; });
+		EXPECT_EQ(keys.size(), 2 * static_cast<std::size_t>(in_map)) << "a session without its LAN side";
+	}
+	return pairs;
+}
+
+Pair DatapathTest::session() const {
+	const auto all = sessions();
+	EXPECT_EQ(all.size(), 1U) << "sessions";
+	return all.size() == 1 ? all[0] : Pair{};
+}
+
+void DatapathTest::edit_session(const std::function<void(Pair &)> &edit) {
+	Pair pair = session();
+	auto map = dp_->map<ptrig_session_key, ptrig_session>(pair.halfopen ? "pt_halfopen" : "pt_sessions");
+	edit(pair);
+	must(map.update(pair.lan_key, pair.lan, BPF_EXIST));
+	must(map.update(pair.wan_key, pair.wan, BPF_EXIST));
+}
+
+void DatapathTest::age_session(nanoseconds by) {
+	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
+	edit_session([&](Pair &pair) {
+		for (ptrig_session *side : {&pair.lan, &pair.wan}) {
+			side->seen_ns -= static_cast<std::uint64_t>(by.count());
+			side->checked -= ticks;
+		}
+	});
+}
+
+ptrig_usage DatapathTest::usage() const {
+	return must(dp_->map<std::uint32_t, ptrig_usage>("pt_usage").lookup(0)).value();
+}
+
+ptrig_hits DatapathTest::hits(const std::string &rule) const {
+	const auto cpus = static_cast<std::size_t>(libbpf_num_possible_cpus());
+	std::vector<ptrig_hits> values(cpus);
+	const std::uint32_t slot = rule_id(rule) & 0xffff;
+	if (bpf_map_lookup_elem(dp_->map_fd("pt_hits"), &slot, values.data()) < 0)
+		throw std::runtime_error("read pt_hits");
+	ptrig_hits sum{};
+	for (const ptrig_hits &one : values) {
+		sum.triggers += one.triggers;
+		sum.granted += one.granted;
+		for (unsigned i = 0; i < PTRIG_REFUSALS; i++)
+			sum.refused[i] += one.refused[i];
+	}
+	return sum;
+}
+
+ptrig_last DatapathTest::last(const std::string &rule) const {
+	return must(dp_->map<std::uint32_t, ptrig_last>("pt_last").lookup(rule_id(rule) & 0xffff)).value();
+}
+
+void DatapathTest::check_books() const {
+	const auto pairs = sessions();
+	const auto halfopen = std::count_if(pairs.begin(), pairs.end(), [](const Pair &p) { return p.halfopen; });
+	const auto leases = dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases");
+	const auto lease_keys = must(leases.keys());
+	const ptrig_usage used = usage();
+	EXPECT_EQ(used.halfopen, static_cast<std::uint64_t>(halfopen));
+	EXPECT_EQ(used.sessions, pairs.size() - static_cast<std::size_t>(halfopen));
+	EXPECT_EQ(used.leases, lease_keys.size());
+	EXPECT_EQ(used.conns, must(dp_->map<ptrig_conn_key, ptrig_conn>("pt_conns").keys()).size());
+
+	std::map<std::uint32_t, std::uint32_t> by_lease;
+	std::map<__be32, ptrig_host> by_host;
+	for (const Pair &pair : pairs) {
+		by_lease[pair.lan.lease]++;
+		by_host[pair.lan_key.saddr].sessions++;
+		EXPECT_EQ(pair.lan.lease, pair.wan.lease);
+		EXPECT_EQ(pair.lan.rule, pair.wan.rule);
+		EXPECT_EQ(pair.lan.state, pair.wan.state);
+	}
+	for (const auto &key : lease_keys) {
+		const auto value = must(leases.lookup(key)).value();
+		EXPECT_EQ(value.sessions, by_lease[value.info.id]) << "sessions of lease " << value.info.id;
+		if (value.info.state == PTRIG_LEASE_LIVE)
+			by_host[value.info.host].leases++;
+	}
+	const auto hosts = dp_->map<__be32, ptrig_host>("pt_hosts");
+	for (const __be32 address : must(hosts.keys())) {
+		const auto host = must(hosts.lookup(address)).value();
+		EXPECT_EQ(host.sessions, by_host[address].sessions) << "sessions of a host";
+		EXPECT_EQ(host.leases, by_host[address].leases) << "leases of a host";
+		by_host.erase(address);
+	}
+	for (const auto &[address, host] : by_host)
+		EXPECT_EQ(host.sessions + host.leases, 0U) << "a host that is not counted";
+}
+
+} // namespace ptrig::test

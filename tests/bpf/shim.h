@@ -1,0 +1,32 @@
+// What BPF_PROG_TEST_RUN leaves out: it neither sets nor returns skb->tc_index, which carries a trigger from LAN
+// ingress to WAN egress, and it takes every frame to begin with an Ethernet header, so that on other devices
+// skb->pkt_type is nonsense. These programs put that right and run the one under test by a tail call.
+#pragma once
+
+#include <cstdint>
+
+#include "loader/map.h"
+
+namespace ptrig::test {
+
+/// What a run returns if the tail call did not happen.
+inline constexpr int kNoTailCall = 99;
+
+class TailCall {
+public:
+	/// A program that makes the packet one for this machine, sets skb->tc_index from skb->cb[0] and goes on to
+	/// `target`.
+	static TailCall with_tc_index(int target);
+	/// A program to be run with repeat = 2 (the same skb twice): it goes on to `target`, then returns
+	/// skb->tc_index.
+	static TailCall then_tc_index(int target);
+	int fd() const { return program_.get(); }
+
+private:
+	Fd targets_, program_;
+};
+
+/// An XDP program that passes everything: a veth has receive queues for XDP only while it has one.
+Fd xdp_pass();
+
+} // namespace ptrig::test
