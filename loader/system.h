@@ -105,8 +105,8 @@ struct PortForward {
 	std::string where; ///< for people: "nftables ip nat prerouting", "iptables DOCKER"
 };
 struct Firewall {
-	bool looked = false; ///< at least one of nftables and iptables could be read
-	std::string why_not; ///< if not looked: "nft is not installed", "list the nftables ruleset: ..."
+	bool looked = false; ///< all NAT rules that the kernel holds could be read: only then is none found none there
+	std::string why_not; ///< if not looked: "nft is not installed", "run /usr/sbin/nft: Operation not permitted"
 	std::vector<SourceNat> source_nat;
 	std::vector<PortForward> forwards;
 	bool has_xt = false; ///< nftables holds rules of iptables-nft that only iptables-save can tell

@@ -121,7 +121,7 @@ Result<Firewall> ask_nft(const std::string &nft) {
 
 /// Does the kernel hold a legacy nat table? iptables-legacy-save would make one by asking for it.
 bool has_legacy_nat() {
-	std::ifstream tables("/proc/net/ip_tables_names");
+	std::ifstream tables("/proc/thread-self/net/ip_tables_names");
 	for (std::string name; std::getline(tables, name);) {
 		if (name == "nat") {
 			return true;
