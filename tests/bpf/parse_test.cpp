@@ -1,0 +1,160 @@
+// What is not for ptrig, or lies about itself, goes on as it is, on every hook.
+#include "tests/bpf/harness.h"
+
+namespace ptrig::test {
+namespace {
+
+constexpr std::uint16_t kArp = 0x0806, kIp6 = 0x86dd;
+
+/// The rules are there and a lease lives: only the packet's form keeps it out.
+class Parse : public DatapathTest {
+protected:
+	void SetUp() override {
+		DatapathTest::SetUp();
+		if (IsSkipped() || HasFatalFailure())
+			return;
+		apply({media(), ident()});
+		ASSERT_EQ(trigger(kA, Udp{.sport = 5060, .dport = 5060} / "x"), PTRIG_GRANTED);
+		ASSERT_EQ(trigger(kA, Tcp{.sport = 1025, .dport = 6667}), PTRIG_GRANTED);
+	}
+	/// The same reason from the LAN, from the WAN and to the LAN.
+	void everywhere(const Packet &after_ethernet, enum ptrig_reason reason) {
+		EXPECT_EQ(lan_in(kFromHost / after_ethernet), reason);
+		EXPECT_EQ(wan_in(kFromRemote / after_ethernet), reason);
+		EXPECT_EQ(lan_out(kToHost / after_ethernet), reason);
+	}
+};
+
+TEST_F(Parse, NotIpv4) {
+	EXPECT_EQ(lan_in(Eth{.src = kHostMac, .dst = kLanMac, .type = kArp} / Fill{46}), PTRIG_NOT_IPV4);
+	EXPECT_EQ(wan_in(Eth{.src = kRemoteMac, .dst = kWanMac, .type = kIp6} / Fill{60}), PTRIG_NOT_IPV4);
+	EXPECT_EQ(lan_out(Eth{.src = kLanMac, .dst = kHostMac, .type = kIp6} / Fill{60}), PTRIG_NOT_IPV4);
+	everywhere(Ip4{.proto = 47} / Fill{20}, PTRIG_NOT_IPV4);
+	everywhere(Ip4{.proto = 41, .csum = kWrong} / Fill{20}, PTRIG_NOT_IPV4);
+}
+
+TEST_F(Parse, VlanTaggedFramesBelongToTheVlanDevice) {
+	everywhere(Vlan{7} / kRemoteToWan / kKnock, PTRIG_NOT_IPV4);
+	everywhere(Vlan{0} / kHostToRemote / Udp{.dport = 5060}, PTRIG_NOT_IPV4);
+}
+
+TEST_F(Parse, FramesForOtherMachinesAreSeenButNotOurs) {
+	const Packet knock = kRemoteToWan / kKnock;
+	const Packet trigger = kHostToRemote / Udp{.dport = 5060};
+	for (const char *dst : {"02:00:00:00:00:99", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"}) {
+		EXPECT_EQ(wan_in(Eth{.src = kRemoteMac, .dst = dst} / knock), PTRIG_NOT_IPV4) << dst;
+		EXPECT_EQ(lan_in(Eth{.src = kHostMac, .dst = dst} / trigger), PTRIG_NOT_IPV4) << dst;
+	}
+}
+
+TEST_F(Parse, Icmp) {
+	everywhere(kRemoteToWan / Icmp{} / "ping", PTRIG_ICMP);
+	everywhere(kRemoteToWan / Icmp{.type = 3, .code = 3} / (kWanToRemote / kReply), PTRIG_ICMP);
+}
+
+TEST_F(Parse, CutShort) {
+	const Packet udp = kRemoteToWan / kKnock / "payload", tcp = kRemoteToWan / Tcp{} / "payload";
+	// A test run takes no IPv4 frame that is shorter than its IP header; XDP's do.
+	for (const Packet &whole : {udp, tcp})
+		for (std::size_t n = 34; n < 14 + whole.bytes().size(); n++) {
+			EXPECT_EQ(wan_in((kFromRemote / whole).cut(n)), PTRIG_MALFORMED) << n;
+			EXPECT_EQ(lan_in((kFromHost / whole).cut(n)), PTRIG_MALFORMED) << n;
+		}
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(Parse, HeaderLength) {
+	for (std::uint8_t ihl = 0; ihl < 5; ihl++)
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .ihl = ihl} / kKnock / Fill{40}, PTRIG_MALFORMED);
+	everywhere(Ip4{.src = kRemote, .dst = kWan, .ihl = 15} / kKnock, PTRIG_MALFORMED); // longer than the packet
+	everywhere(Ip4{.src = kRemote, .dst = kWan, .version = 6} / kKnock, PTRIG_MALFORMED);
+	everywhere(Ip4{.src = kRemote, .dst = kWan, .version = 0} / kKnock, PTRIG_MALFORMED);
+}
+
+TEST_F(Parse, TotalLength) {
+	for (const std::uint16_t total : {0, 19, 20, 27, 37, 65535})
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / kKnock / "12345678", PTRIG_MALFORMED);
+	for (const std::uint16_t total : {20, 39})
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / Tcp{} / "12345678", PTRIG_MALFORMED);
+}
+
+TEST_F(Parse, UdpLength) {
+	for (const std::uint16_t length : {0, 7, 17, 65535})
+		everywhere(kRemoteToWan / Udp{.sport = 7000, .dport = 16384, .length = length} / "12345678",
+			   PTRIG_MALFORMED);
+}
+
+TEST_F(Parse, TcpDataOffset) {
+	for (std::uint8_t offset = 0; offset < 5; offset++)
+		everywhere(kRemoteToWan / Tcp{.offset = offset} / Fill{40}, PTRIG_MALFORMED);
+	everywhere(kRemoteToWan / Tcp{.offset = 6}, PTRIG_MALFORMED); // longer than the packet
+}
+
+TEST_F(Parse, LaterFragments) {
+	for (const bool more : {false, true})
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = more, .offset = 1480} / kKnock / "x",
+			   PTRIG_FRAGMENT);
+	everywhere(Ip4{.src = kRemote, .dst = kWan, .df = false, .offset = 8, .proto = 17} / Bytes{1}, PTRIG_FRAGMENT);
+}
+
+TEST_F(Parse, FirstFragmentsOpenNothing) {
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = true} /
+			 Udp{.sport = 7000, .dport = 16384, .length = 3000} / Fill{64}),
+		  PTRIG_FRAGMENT);
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = true} / Tcp{} / Fill{64}),
+		  PTRIG_FRAGMENT);
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(Parse, TinyFirstFragmentIsNoTrigger) {
+	const Ip4 ip{.df = false, .mf = true};
+	EXPECT_EQ(lan_in(kFromHost / ip / Bytes{0x04, 0x01, 0x1a, 0x0b, 0, 0, 0, 1}), PTRIG_NOT_IPV4);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.df = false, .mf = true, .proto = 6} /
+			 Bytes{0x04, 0x01, 0x1a, 0x0b, 0, 0, 0, 1}),
+		  PTRIG_MALFORMED);
+}
+
+TEST_F(Parse, EthernetPaddingIsNoLie) {
+	Packet out;
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .total = 29} /
+				 Udp{.sport = 7000, .dport = 16384, .length = 9, .csum = kZero} / "x" / Fill{17},
+			 &out),
+		  PTRIG_OPENED);
+	EXPECT_EQ(l3(out), (Ip4{.src = kRemote, .dst = kHost, .ttl = 63, .total = 29} /
+			    Udp{.sport = 7000, .dport = 16384, .length = 9, .csum = kZero} / "x" / Fill{17}));
+}
+
+TEST_F(Parse, IpOptionsAreCarried) {
+	for (std::size_t words = 1; words <= 10; words++) {
+		Bytes options(words * 4, 1); // no operation
+		if (words >= 2)
+			options = {7, 7, 4, 0, 0, 0, 0, 0}; // record route with room for one
+		const Udp from{.sport = static_cast<std::uint16_t>(8000 + words), .dport = 16384};
+		Packet out;
+		EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .options = options} / from / "x", &out),
+			  PTRIG_OPENED);
+		EXPECT_EQ(l3(out), (Ip4{.src = kRemote, .dst = kHost, .ttl = 63, .options = options} / from / "x"));
+		const Udp back{.sport = 16384, .dport = from.sport};
+		EXPECT_EQ(lan_in(kFromHost / Ip4{.options = options} / back / "y", &out), PTRIG_ESTABLISHED);
+		EXPECT_EQ(l3(out), (Ip4{.src = kWan, .dst = kRemote, .ttl = 63, .options = options} / back / "y"));
+	}
+}
+
+TEST_F(Parse, IpOptionsTrigger) {
+	age_lease("media", seconds(1));
+	const Packet l4 = Udp{.sport = 5060, .dport = 5060} / "x";
+	const auto slot = candidate(kFromHost / Ip4{.options = Bytes(40, 1)} / l4);
+	EXPECT_NE(slot, 0);
+}
+
+TEST_F(Parse, AtWanEgressOnlyCandidatesAreRead) {
+	const Packet cut = (kToRemote / kWanToRemote / Udp{.dport = 5060}).cut(40);
+	EXPECT_EQ(wan_out(cut), PTRIG_NO_CANDIDATE);
+	EXPECT_EQ(wan_out(cut, 1), PTRIG_MALFORMED);
+	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Icmp{}, 1), PTRIG_ICMP);
+	EXPECT_EQ(wan_out(kToRemote / Ip4{.src = kWan, .dst = kRemote, .offset = 8} / Udp{}, 1), PTRIG_FRAGMENT);
+	EXPECT_EQ(wan_out(Eth{.type = kArp} / Fill{46}, 1), PTRIG_NOT_IPV4);
+}
+
+} // namespace
+} // namespace ptrig::test
