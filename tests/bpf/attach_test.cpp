@@ -1,0 +1,371 @@
+// What the loader reads from and does to a real kernel's network: links, TC filters, XDP links, changes.
+#include <algorithm>
+#include <bpf/bpf.h>
+#include <gtest/gtest.h>
+#include <linux/bpf.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "loader/netlink.h"
+#include "loader/system.h"
+#include "loader/tc.h"
+#include "loader/xdp.h"
+#include "tests/bpf/isolated.h"
+
+namespace ptrig {
+namespace {
+
+using Attach = IsolatedTest;
+
+/// A program that does nothing but return `verdict`.
+int program(bpf_prog_type type, const char *name, int verdict) {
+	const bpf_insn code[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = verdict},
+		{.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+	};
+	return bpf_prog_load(type, name, "GPL", code, 2, nullptr);
+}
+int tc_program(const char *name) {
+	return program(BPF_PROG_TYPE_SCHED_CLS, name, -1);
+}
+int xdp_program(const char *name) {
+	return program(BPF_PROG_TYPE_XDP, name, 2);
+}
+
+std::uint32_t index_of(const char *name) {
+	return if_nametoindex(name);
+}
+
+std::uint32_t prog_id(int fd) {
+	bpf_prog_info info{};
+	std::uint32_t size = sizeof info;
+	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 ? info.id : 0;
+}
+
+std::string clsact(std::uint32_t ifindex) {
+	auto qdiscs = read_qdiscs();
+	if (!qdiscs) {
+		return qdiscs.error().what;
+	}
+	for (const auto &qdisc : *qdiscs) {
+		if (qdisc.ifindex == ifindex && qdisc.parent == 0xFFFFFFF1) {
+			return qdisc.kind;
+		}
+	}
+	return "none";
+}
+
+TEST_F(Attach, LinksAndAddresses) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && ip link add br0 type bridge && ip link set v0 master br0 "
+		   "&& "
+		   "ip addr add 192.168.77.1/24 dev br0 && ip link set br0 up && ip tuntap add dev tun0 mode tun && "
+		   "ip addr add 10.1.1.1 peer 10.9.9.9/32 dev tun0 && ip addr add 10.2.2.2/24 dev tun0 && "
+		   "ip addr add 10.2.2.3/24 dev tun0 && ip link set tun0 up mtu 1400");
+		auto network = read_network();
+		ASSERT_TRUE(network) << network.error().what;
+		auto member = network->require("v0");
+		ASSERT_TRUE(member) << member.error().what;
+		EXPECT_EQ(member->kind, "veth");
+		EXPECT_EQ(member->slave_kind, "bridge");
+		EXPECT_EQ(member->master, index_of("br0"));
+		EXPECT_EQ(member->lower, index_of("v1"));
+		EXPECT_TRUE(member->ethernet && member->mac && !member->up);
+		auto tun = network->require("tun0");
+		ASSERT_TRUE(tun);
+		EXPECT_FALSE(tun->ethernet || tun->mac);
+		EXPECT_TRUE(tun->up);
+		EXPECT_EQ(tun->mtu, 1400U);
+		auto addresses = network->addresses_of(tun->ifindex);
+		ASSERT_EQ(addresses.size(), 3U);
+		EXPECT_EQ(to_string(addresses[0].local), "10.1.1.1");
+		EXPECT_EQ(to_string(addresses[0].on_link.address), "10.9.9.9");
+		EXPECT_FALSE(addresses[1].secondary);
+		EXPECT_TRUE(addresses[2].secondary);
+		auto unknown = network->require("eth9");
+		ASSERT_FALSE(unknown);
+		EXPECT_EQ(unknown.error().status, Status::kInput);
+		EXPECT_NE(unknown.error().what.find("br0 192.168.77.1/24"), std::string::npos) << unknown.error().what;
+		EXPECT_FALSE(bridge_member_warning(*network, "br0"));
+		EXPECT_NE(bridge_member_warning(*network, "v0").value_or("").find("br0"), std::string::npos);
+		auto gone = read_link(9999);
+		ASSERT_TRUE(gone) << gone.error().what;
+		EXPECT_FALSE(*gone);
+	});
+}
+
+TEST_F(Attach, DefaultRouteIsTheOneOfTheLowestMetric) {
+	isolated([] {
+		sh("ip link add br0 type bridge && ip addr add 10.0.0.1/24 dev br0 && ip link set br0 up && "
+		   "ip tuntap add dev tap0 mode tap && ip addr add 10.2.2.2/24 dev tap0 && ip link set tap0 up");
+		auto interfaces = [] { return read_default_route().value(); };
+		using List = std::vector<std::uint32_t>;
+		EXPECT_EQ(interfaces(), List{});
+		sh("ip route add 0.0.0.0/8 dev br0 && ip route add default via 10.2.2.9 metric 100");
+		EXPECT_EQ(interfaces(), List{index_of("tap0")});
+		sh("ip route add default dev br0 metric 50 && ip route add default dev tap0 metric 1 table 7");
+		EXPECT_EQ(interfaces(), List{index_of("br0")});
+		sh("ip route add unreachable default metric 2 && ip route add default metric 7 nexthop via 10.2.2.9 "
+		   "nexthop dev "
+		   "br0");
+		EXPECT_EQ(interfaces(), (List{index_of("tap0"), index_of("br0")}));
+	});
+}
+
+/// Waits until a change of that kind has come; the others seen meanwhile go to `seen`.
+bool await(NetworkMonitor &monitor, Change::Kind kind, std::vector<Change> &seen) {
+	pollfd poller{.fd = monitor.fd(), .events = POLLIN, .revents = 0};
+	while (poll(&poller, 1, 5000) == 1) {
+		auto changes = monitor.drain();
+		if (!changes) {
+			return false;
+		}
+		seen.insert(seen.end(), changes->begin(), changes->end());
+		for (const auto &change : *changes) {
+			if (change.kind == kind) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+TEST_F(Attach, MonitorTellsChanges) {
+	isolated([] {
+		auto monitor = NetworkMonitor::open();
+		ASSERT_TRUE(monitor) << monitor.error().what;
+		EXPECT_TRUE(monitor->drain().value().empty());
+		std::vector<Change> seen;
+		sh("ip link add v0 type veth peer name v1");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kLink, seen));
+		sh("ip link set v0 up && ip link set v1 up && ip addr add 10.0.0.1/24 dev v0");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kAddress, seen));
+		EXPECT_TRUE(std::any_of(seen.begin(), seen.end(), [](const Change &change) {
+			return change.address == Ip4{0x0A000001} && change.ifindex == index_of("v0");
+		}));
+		sh("ip route add 10.5.0.0/16 dev v0 && ip route add default dev v0");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kRoute, seen));
+		EXPECT_EQ(std::count_if(seen.begin(), seen.end(),
+					[](const Change &change) { return change.kind == Change::Kind::kRoute; }),
+			  1);
+		sh("ip addr del 10.0.0.1/24 dev v0");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kAddressGone, seen));
+		auto index = index_of("v0");
+		sh("ip link add br0 type bridge && ip link set v0 master br0 && ip link set v0 nomaster && ip link set "
+		   "br0 mtu 1400");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kLink, seen));
+		auto rest = monitor->drain().value();
+		seen.insert(seen.end(), rest.begin(), rest.end());
+		EXPECT_TRUE(std::none_of(seen.begin(), seen.end(),
+					 [](const Change &change) { return change.kind == Change::Kind::kLinkGone; }));
+		seen.clear();
+		sh("ip link del v0");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kLinkGone, seen));
+		EXPECT_TRUE(std::any_of(seen.begin(), seen.end(), [&](const Change &change) {
+			return change.kind == Change::Kind::kLinkGone && change.ifindex == index && change.name == "v0";
+		}));
+	});
+}
+
+TEST_F(Attach, LostMessagesAreAResync) {
+	isolated([] {
+		auto monitor = NetworkMonitor::open();
+		ASSERT_TRUE(monitor);
+		int small = 1; // the kernel makes it its least: a few KiB
+		ASSERT_EQ(setsockopt(monitor->fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+		sh("ip link add v0 type veth peer name v1; for i in $(seq 20); do ip link set v0 up; ip link set v0 "
+		   "down; done");
+		auto changes = monitor->drain();
+		ASSERT_TRUE(changes) << changes.error().what;
+		EXPECT_TRUE(std::any_of(changes->begin(), changes->end(),
+					[](const Change &change) { return change.kind == Change::Kind::kResync; }));
+		std::vector<Change> seen;
+		sh("ip link del v0");
+		EXPECT_TRUE(await(*monitor, Change::Kind::kLinkGone, seen)) << "it goes on after a resync";
+	});
+}
+
+TEST_F(Attach, TcAttachReplaceDetach) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1");
+		auto v0 = index_of("v0");
+		int first = tc_program("pt_first"), second = tc_program("pt_second");
+		ASSERT_GE(first, 0);
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), std::nullopt);
+		auto in = tc_attach(v0, TcSide::kIngress, first);
+		ASSERT_TRUE(in) << in.error().what;
+		EXPECT_TRUE(in->created_clsact && !in->replaced);
+		auto out = tc_attach(v0, TcSide::kEgress, second);
+		ASSERT_TRUE(out) << out.error().what;
+		EXPECT_TRUE(!out->created_clsact && !out->replaced);
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), prog_id(first));
+		EXPECT_EQ(tc_query(v0, TcSide::kEgress).value(), prog_id(second));
+		auto again = tc_attach(v0, TcSide::kIngress, second);
+		ASSERT_TRUE(again) << again.error().what;
+		EXPECT_TRUE(!again->created_clsact && again->replaced);
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), prog_id(second));
+		auto filters = tc_filters(v0, TcSide::kIngress).value();
+		ASSERT_EQ(filters.size(), 1U);
+		EXPECT_TRUE(filters[0].is_ptrig() && filters[0].direct_action);
+		EXPECT_TRUE(tc_detach(v0, TcSide::kIngress, true));
+		EXPECT_EQ(clsact(v0), "clsact") << "the egress filter is still there";
+		EXPECT_TRUE(tc_detach(v0, TcSide::kEgress, true));
+		EXPECT_EQ(clsact(v0), "none");
+		EXPECT_TRUE(tc_detach(v0, TcSide::kEgress, true)) << "nothing to remove";
+		EXPECT_TRUE(tc_detach(9999, TcSide::kEgress, true)) << "no such device";
+		EXPECT_FALSE(tc_attach(9999, TcSide::kEgress, first));
+		EXPECT_FALSE(tc_attach(v0, TcSide::kIngress, tc_program("other"))) << "not a ptrig name";
+		EXPECT_EQ(clsact(v0), "none");
+	});
+}
+
+TEST_F(Attach, TcLeavesOthersAlone) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 clsact && "
+		   "tc filter add dev v0 ingress pref 10 protocol ip u32 match u32 0 0 action mirred egress redirect "
+		   "dev v1");
+		auto v0 = index_of("v0");
+		int own = tc_program("pt_own");
+		auto in = tc_attach(v0, TcSide::kIngress, own);
+		ASSERT_TRUE(in) << in.error().what;
+		EXPECT_FALSE(in->created_clsact);
+		auto filters = tc_filters(v0, TcSide::kIngress).value();
+		ASSERT_GE(filters.size(), 2U);
+		EXPECT_TRUE(std::any_of(filters.begin(), filters.end(),
+					[](const TcFilter &filter) { return filter.redirect == index_of("v1"); }));
+		EXPECT_TRUE(tc_detach(v0, TcSide::kIngress, true));
+		EXPECT_EQ(clsact(v0), "clsact");
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), std::nullopt);
+		EXPECT_EQ(tc_filters(v0, TcSide::kIngress).value().size(), filters.size() - 1);
+	});
+}
+
+TEST_F(Attach, TcForeignFilterInOurPlace) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 clsact && tc filter add dev v0 "
+		   "ingress pref 28788 "
+		   "protocol ip u32 match u32 0 0 flowid 1:1");
+		auto v0 = index_of("v0");
+		int own = tc_program("pt_own"), other = tc_program("other");
+		auto taken = tc_attach(v0, TcSide::kIngress, own);
+		ASSERT_FALSE(taken);
+		EXPECT_EQ(taken.error().what,
+			  "attach to v0 ingress: priority 28788 is taken by a u32 filter that is not ptrig's");
+		ASSERT_EQ(bpf_obj_pin(other, "/sys/fs/bpf/other"), 0);
+		sh("tc filter add dev v0 egress pref 28788 handle 1 bpf da object-pinned /sys/fs/bpf/other");
+		auto taken_out = tc_attach(v0, TcSide::kEgress, own);
+		ASSERT_FALSE(taken_out);
+		EXPECT_NE(taken_out.error().what.find("is taken by a bpf filter \"other"), std::string::npos)
+			<< taken_out.error().what;
+		EXPECT_EQ(tc_query(v0, TcSide::kEgress).value(), std::nullopt);
+		EXPECT_TRUE(tc_detach(v0, TcSide::kEgress, true));
+		EXPECT_EQ(tc_filters(v0, TcSide::kEgress).value().size(), 1U);
+	});
+}
+
+TEST_F(Attach, TcIngressQdiscHasNoEgress) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 ingress");
+		auto v0 = index_of("v0");
+		int own = tc_program("pt_own");
+		auto in = tc_attach(v0, TcSide::kIngress, own);
+		ASSERT_TRUE(in) << in.error().what;
+		EXPECT_FALSE(in->created_clsact);
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), prog_id(own));
+		EXPECT_EQ(tc_query(v0, TcSide::kEgress).value(), std::nullopt);
+		auto out = tc_attach(v0, TcSide::kEgress, own);
+		ASSERT_FALSE(out);
+		EXPECT_NE(out.error().what.find("ingress qdisc"), std::string::npos) << out.error().what;
+		EXPECT_TRUE(tc_detach(v0, TcSide::kEgress, false));
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), prog_id(own)) << "the ingress filter is not egress'";
+		EXPECT_TRUE(tc_detach(v0, TcSide::kIngress, true));
+		EXPECT_EQ(clsact(v0), "ingress") << "not ours to remove";
+	});
+}
+
+TEST_F(Attach, XdpLink) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && ip link add v2 type veth peer name v3");
+		auto v0 = index_of("v0");
+		const std::string pin = "/sys/fs/bpf/v0";
+		int first = xdp_program("pt_first"), second = xdp_program("pt_second");
+		ASSERT_GE(first, 0);
+		EXPECT_EQ(xdp_query(pin).value(), std::nullopt);
+		auto attached = xdp_attach(v0, first, pin);
+		ASSERT_TRUE(attached) << attached.error().what;
+		EXPECT_FALSE(attached->replaced);
+		EXPECT_EQ(xdp_query(pin).value().value().prog_id, prog_id(first));
+		EXPECT_EQ(xdp_query(pin).value().value().ifindex, v0);
+		EXPECT_EQ(read_link(v0).value().value().xdp.mode, XdpSlot::Mode::kNative);
+		auto again = xdp_attach(v0, second, pin);
+		ASSERT_TRUE(again) << again.error().what;
+		EXPECT_TRUE(again->replaced);
+		EXPECT_EQ(read_link(v0).value().value().xdp.prog_id, prog_id(second));
+		// The pin of a device that is gone, or another, is taken along.
+		sh("ip link del v0");
+		EXPECT_EQ(xdp_query(pin).value().value().ifindex, 0U);
+		auto moved = xdp_attach(index_of("v2"), first, pin);
+		ASSERT_TRUE(moved) << moved.error().what;
+		EXPECT_FALSE(moved->replaced);
+		EXPECT_EQ(xdp_query(pin).value().value().ifindex, index_of("v2"));
+		EXPECT_TRUE(xdp_detach(pin));
+		EXPECT_EQ(xdp_query(pin).value(), std::nullopt);
+		EXPECT_EQ(read_link(index_of("v2")).value().value().xdp.mode, XdpSlot::Mode::kNone);
+		EXPECT_TRUE(xdp_detach(pin)) << "nothing to remove";
+	});
+}
+
+TEST_F(Attach, XdpSlotTaken) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && ip link add v2 type veth peer name v3 && ip link add br0 "
+		   "type bridge");
+		int own = xdp_program("pt_own"), other = xdp_program("other");
+		ASSERT_EQ(bpf_obj_pin(other, "/sys/fs/bpf/other"), 0);
+		sh("ip link set v0 xdpdrv pinned /sys/fs/bpf/other && ip link set v2 xdpgeneric pinned "
+		   "/sys/fs/bpf/other");
+		auto taken = xdp_attach(index_of("v0"), own, "/sys/fs/bpf/v0");
+		ASSERT_FALSE(taken);
+		EXPECT_EQ(taken.error().what.find("attach XDP to v0: its XDP slot is taken by program id " +
+						  std::to_string(prog_id(other))),
+			  0U)
+			<< taken.error().what;
+		auto generic = xdp_attach(index_of("v2"), own, "/sys/fs/bpf/v2");
+		ASSERT_FALSE(generic);
+		EXPECT_NE(generic.error().what.find("(generic mode)"), std::string::npos) << generic.error().what;
+		EXPECT_EQ(read_link(index_of("v0")).value().value().xdp.prog_id, prog_id(other));
+		auto bridge = xdp_attach(index_of("br0"), own, "/sys/fs/bpf/br0");
+		ASSERT_FALSE(bridge);
+		EXPECT_NE(bridge.error().what.find("does not take a native XDP program"), std::string::npos)
+			<< bridge.error().what;
+		EXPECT_EQ(read_link(index_of("br0")).value().value().xdp.mode, XdpSlot::Mode::kNone) << "never generic";
+		EXPECT_EQ(xdp_query("/sys/fs/bpf/br0").value(), std::nullopt);
+	});
+}
+
+TEST_F(Attach, XdpRedirectsIntoVethNeedItsPeersNapi) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && ip link add br0 type bridge");
+		auto v0 = index_of("v0");
+		auto takes = [&](const char *name) {
+			auto link = read_link(index_of(name)).value().value();
+			return xdp_takes_redirects(link, XdpContext{.features = xdp_features(link.ifindex).value()});
+		};
+		auto features = xdp_features(v0);
+		ASSERT_TRUE(features) << features.error().what;
+		if (!*features) {
+			EXPECT_FALSE(takes("v0")) << "a kernel that cannot tell";
+			return;
+		}
+		EXPECT_TRUE((*features)->native());
+		EXPECT_FALSE(takes("v0"));
+		EXPECT_FALSE(takes("br0"));
+		sh("ethtool -K v1 gro on && ip link set v0 up && ip link set v1 up");
+		EXPECT_TRUE(takes("v0"));
+		EXPECT_FALSE(xdp_auto(read_link(v0).value().value(), XdpContext{.features = **features}).use);
+		EXPECT_EQ(xdp_features(9999).value(), std::nullopt);
+	});
+}
+
+} // namespace
+} // namespace ptrig
