@@ -119,6 +119,7 @@ struct EventView {
 
 class Gateway {
 public:
+	struct Impl; ///< private to the library
 	/// Take hold of a running gateway by its pins. Errors: kNoGateway if there is none, kSystem if the
 	/// pins are not ours to read, another ABI, or another network namespace's.
 	static Result<Gateway> open(const std::string &pin_dir);
@@ -135,6 +136,8 @@ public:
 
 	/// The live configuration.
 	Config config() const;
+	/// Where it was read from.
+	std::string config_path() const;
 	/// Replace the live configuration, atomically for packets and under a lock for writers. Nothing changes on error.
 	Result<ApplyResult> apply(const Config &config, const std::string &config_path);
 	/// What apply would do.
@@ -160,7 +163,6 @@ public:
 	const std::string &pin_dir() const;
 
 private:
-	struct Impl;
 	explicit Gateway(std::unique_ptr<Impl> impl);
 	std::unique_ptr<Impl> impl_;
 };

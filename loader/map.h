@@ -55,6 +55,17 @@ inline Result<Fd> open_pin(const std::string &path, Access access) {
 	return Fd(fd);
 }
 
+/// Done if the map behind `fd` has keys and values of these sizes: the kernel copies by its own idea of them.
+inline Result<bpf_map_info> check_sizes(int fd, const std::string &name, std::size_t key, std::size_t value) {
+	bpf_map_info info{};
+	std::uint32_t size = sizeof(info);
+	if (const int rc = bpf_obj_get_info_by_fd(fd, &info, &size); rc < 0)
+		return system_error("ask for the size of " + name, -rc);
+	if (info.key_size != key || info.value_size != value)
+		return fail(name + " is laid out by another version of ptrig");
+	return info;
+}
+
 template <typename K, typename V> class Map {
 	static_assert(std::is_trivially_copyable_v<K> && std::is_trivially_copyable_v<V>);
 
@@ -65,6 +76,8 @@ public:
 		auto fd = open_pin(dir + "/" + name, access);
 		if (!fd)
 			return tl::unexpected(std::move(fd.error()));
+		if (auto fits = check_sizes(fd->get(), name, sizeof(K), sizeof(V)); !fits)
+			return tl::unexpected(std::move(fits.error()));
 		return Map(std::move(*fd), name);
 	}
 
@@ -85,6 +98,16 @@ public:
 			return system_error("write " + name_, -rc);
 		return {};
 	}
+	/// All of them, in as few calls as may be.
+	Done update_all(const std::vector<K> &keys, const std::vector<V> &values) {
+		auto count = static_cast<std::uint32_t>(keys.size());
+		LIBBPF_OPTS(bpf_map_batch_opts, opts);
+		const int rc =
+			keys.empty() ? 0 : bpf_map_update_batch(fd_.get(), keys.data(), values.data(), &count, &opts);
+		if (rc < 0)
+			return system_error("write " + name_, -rc);
+		return {};
+	}
 	/// Done too if there is no such key.
 	Done erase(const K &key) {
 		const int rc = bpf_map_delete_elem(fd_.get(), &key);
@@ -95,6 +118,7 @@ public:
 	/// Calls `each(key, value)` for every entry of a hash in bounded memory, a bucket at a time:
 	/// entries that come and go meanwhile may be seen or not, none is seen twice.
 	template <typename F> Done each(F &&each) const {
+		LIBBPF_OPTS(bpf_map_batch_opts, opts);
 		std::vector<K> keys(kBatch);
 		std::vector<V> values(kBatch);
 		std::uint32_t in = 0, out = 0;
@@ -102,7 +126,7 @@ public:
 		for (;;) {
 			auto count = static_cast<std::uint32_t>(keys.size());
 			const int rc = bpf_map_lookup_batch(fd_.get(), first ? nullptr : &in, &out, keys.data(),
-							    values.data(), &count, nullptr);
+							    values.data(), &count, &opts);
 			if (rc == -ENOSPC) { // a bucket that holds more than fits
 				keys.resize(keys.size() * 2);
 				values.resize(values.size() * 2);
@@ -149,6 +173,8 @@ public:
 		auto fd = open_pin(dir + "/" + name, access);
 		if (!fd)
 			return tl::unexpected(std::move(fd.error()));
+		if (auto fits = check_sizes(fd->get(), name, sizeof(K), sizeof(V)); !fits)
+			return tl::unexpected(std::move(fits.error()));
 		const int cpus = libbpf_num_possible_cpus();
 		if (cpus < 0)
 			return system_error("count the CPUs", -cpus);
@@ -211,16 +237,12 @@ public:
 		return map(fd->get(), name, access);
 	}
 	static Result<MappedArray> map(int fd, const std::string &name, Access access) {
-		bpf_map_info info{};
-		std::uint32_t size = sizeof(info);
-		if (const int rc = bpf_obj_get_info_by_fd(fd, &info, &size); rc < 0)
-			return system_error("ask for the size of " + name, -rc);
-		if (info.value_size != sizeof(V))
-			return fail(name + " has values of " + std::to_string(info.value_size) + " bytes, not " +
-				    std::to_string(sizeof(V)));
+		auto info = check_sizes(fd, name, sizeof(std::uint32_t), sizeof(V));
+		if (!info)
+			return tl::unexpected(std::move(info.error()));
 		MappedArray array;
-		array.bytes_ = info.max_entries * kStride;
-		array.entries_ = info.max_entries;
+		array.bytes_ = info->max_entries * kStride;
+		array.entries_ = info->max_entries;
 		void *base = ::mmap(nullptr, array.bytes_, access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE,
 				    MAP_SHARED, fd, 0);
 		if (base == MAP_FAILED)

@@ -67,6 +67,15 @@ Result<Fd> lock_directory(const std::string &dir) {
 	}
 }
 
+std::string old_pins_path(const std::string &dir) {
+	return dir + "_old";
+}
+
+bool exists(const std::string &path) {
+	struct stat st {};
+	return lstat(path.c_str(), &st) == 0;
+}
+
 Done make_directory(const std::string &path) {
 	if (mkdir(path.c_str(), 0700) < 0) {
 		const int code = errno;
@@ -146,6 +155,13 @@ Result<PinLock> lock_pins(const std::string &dir) {
 	return PinLock(std::move(*fd));
 }
 
+Result<PinLock> lock_any_pins(const std::string &dir) {
+	auto fd = check_owner(dir).and_then([&] { return lock_directory(dir); });
+	if (!fd)
+		return tl::unexpected(std::move(fd.error()));
+	return PinLock(std::move(*fd));
+}
+
 std::string new_pins_path(const std::string &dir) {
 	return dir + "_new";
 }
@@ -196,9 +212,8 @@ Done pin_over(int fd, const std::string &path) {
 
 Done remove_pins(const std::string &dir) {
 	// Renamed first: whoever looks meanwhile, or after an interruption, finds a gateway or none.
-	const std::string old = dir + "_old";
-	struct stat st {};
-	if (lstat(old.c_str(), &st) == 0)
+	const std::string old = old_pins_path(dir);
+	if (exists(old))
 		if (auto removed = remove_directory(old); !removed)
 			return removed;
 	if (rename(dir.c_str(), old.c_str()) < 0) {
@@ -208,6 +223,20 @@ Done remove_pins(const std::string &dir) {
 		return system_error("remove " + dir, code);
 	}
 	return remove_directory(old);
+}
+
+Done remove_leftovers(const std::string &dir) {
+	rmdir(dir.c_str()); // only if it is empty
+	for (const auto &path : {old_pins_path(dir), new_pins_path(dir)}) {
+		if (!exists(path))
+			continue;
+		auto lock = lock_any_pins(path); // a start that is under way ends first, and has then renamed it
+		if (!lock && lock.error().status == Status::kNoGateway)
+			continue;
+		if (auto removed = lock ? remove_directory(path) : Done(tl::unexpected(lock.error())); !removed)
+			return removed;
+	}
+	return {};
 }
 
 } // namespace ptrig

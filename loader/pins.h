@@ -30,6 +30,9 @@ Done check_pins(const std::string &dir);
 /// Wait for the writers' lock. Errors: those of check_pins, also when the gateway went away meanwhile.
 Result<PinLock> lock_pins(const std::string &dir);
 
+/// The same for pins of which some may be missing: root's alone is all they must be.
+Result<PinLock> lock_any_pins(const std::string &dir);
+
 /// The sibling where pins are made.
 std::string new_pins_path(const std::string &dir);
 /// Make an empty, locked new_pins_path(dir), with prog/ and link/; removes what an interrupted start left there.
@@ -41,5 +44,7 @@ Done commit_pins(const std::string &dir);
 Done pin_over(int fd, const std::string &path);
 /// Unpin all of it and remove the directory; done if it is not there.
 Done remove_pins(const std::string &dir);
+/// Remove what an interrupted start or end left beside `dir`, and `dir` itself if it is empty.
+Done remove_leftovers(const std::string &dir);
 
 } // namespace ptrig

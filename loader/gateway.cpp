@@ -1,0 +1,84 @@
+// Taking hold of a gateway that is up: whose pins these are, and whether this build can read them.
+#include "loader/gateway.h"
+
+#include <fmt/format.h>
+
+#include "loader/events.h"
+#include "loader/gateway_impl.h"
+#include "loader/system.h"
+
+namespace ptrig {
+
+Gateway::Gateway(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Gateway::Gateway(Gateway &&) noexcept = default;
+Gateway &Gateway::operator=(Gateway &&) noexcept = default;
+Gateway::~Gateway() = default;
+
+Gateway::Impl::Impl() = default;
+Gateway::Impl::~Impl() = default;
+
+Result<ptrig_state> read_state(const std::string &dir) {
+	auto map = MappedArray<ptrig_state>::open(dir, "pt_state", Access::kRead);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	return (*map)[0];
+}
+
+Done check_netns(const ptrig_state &state, const std::string &dir) {
+	auto here = netns_identity();
+	if (!here)
+		return tl::unexpected(std::move(here.error()));
+	if (*here == NetnsId{.dev = state.netns_dev, .ino = state.netns_ino})
+		return {};
+	return fail(fmt::format(
+		"the gateway at {} belongs to another network namespace (net:[{}]); enter it with nsenter, or "
+		"use another --pin-dir",
+		dir, state.netns_ino));
+}
+
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &path) {
+	auto impl = std::make_unique<Impl>();
+	impl->dir = path;
+	auto state = MappedArray<ptrig_state>::open(path, "pt_state", Access::kRead);
+	if (!state)
+		return tl::unexpected(std::move(state.error()));
+	impl->state = std::move(*state);
+	const ptrig_state &now = impl->state[0];
+	if (now.abi != PTRIG_ABI)
+		return fail(fmt::format(
+			"the gateway at {} was started by another version (ABI {}, this one has {}): `ptrig up` "
+			"starts it afresh",
+			path, now.abi, PTRIG_ABI));
+	if (auto same = check_netns(now, path); !same)
+		return tl::unexpected(std::move(same.error()));
+	impl->sizes = {now.max_rules, now.max_leases, now.max_sessions, now.max_halfopen, now.max_lists};
+	return impl;
+}
+
+Result<Gateway> Gateway::open(const std::string &pin_dir) {
+	capture_libbpf_log();
+	if (auto ours = check_pins(pin_dir); !ours)
+		return tl::unexpected(std::move(ours.error()));
+	auto impl = Impl::open(pin_dir);
+	if (!impl)
+		return tl::unexpected(std::move(impl.error()));
+	if (auto live = (*impl)->live(); !live)
+		return tl::unexpected(std::move(live.error()));
+	return Gateway(std::move(*impl));
+}
+
+Config Gateway::config() const {
+	auto live = impl_->live();
+	return live ? (*live)->config : Config{};
+}
+
+std::string Gateway::config_path() const {
+	auto live = impl_->live();
+	return live ? (*live)->config_path : std::string{};
+}
+
+const std::string &Gateway::pin_dir() const {
+	return impl_->dir;
+}
+
+} // namespace ptrig

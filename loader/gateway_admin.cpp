@@ -1,0 +1,106 @@
+// What the datapath does for user space: the sweep, and ending leases and sessions. Only the BPF
+// program pt_admin deletes entries, under the same rules as the packet programs beside it.
+#include <algorithm>
+
+#include "loader/gateway_impl.h"
+
+namespace ptrig {
+
+namespace {
+
+ptrig_admin request_of(std::uint32_t op, std::uint32_t reason) {
+	ptrig_admin request{};
+	request.op = op;
+	request.reason = reason;
+	return request;
+}
+
+/// The id that the filter's rule has; 0: the filter names none.
+Result<std::uint32_t> filtered_rule(const Filter &filter, const Live &live) {
+	if (!filter.rule)
+		return 0U;
+	const std::uint32_t id = live.id_of(*filter.rule);
+	if (!id)
+		return fail("there is no rule " + *filter.rule, Status::kInput);
+	return id;
+}
+
+} // namespace
+
+Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request) {
+	auto program = open_pin(dir + "/prog/pt_admin", Access::kWrite); // there are no read-only programs
+	if (!program)
+		return tl::unexpected(std::move(program.error()));
+	// A syscall program's context is copied back where it came from; ctx_out is refused.
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &request, .ctx_size_in = sizeof(request));
+	if (const int rc = bpf_prog_test_run_opts(program->get(), &opts); rc < 0)
+		return system_error("run pt_admin", -rc);
+	if (opts.retval != 0)
+		return fail("pt_admin gave up: the gateway has no configuration");
+	return request;
+}
+
+Result<SweepResult> Gateway::sweep() {
+	auto swept = run_admin(impl_->dir, request_of(PTRIG_ADMIN_SWEEP, PTRIG_EXPIRED));
+	if (!swept)
+		return tl::unexpected(within("sweep", std::move(swept.error())));
+	return SweepResult{swept->leases, swept->sessions, swept->halfopen, swept->conns};
+}
+
+Result<CloseResult> Gateway::close_leases(const Filter &filter, bool kill) {
+	auto open = leases(filter);
+	if (!open)
+		return tl::unexpected(std::move(open.error()));
+	CloseResult result;
+	std::uint32_t sessions_before = 0;
+	for (LeaseView &lease : *open) {
+		if (lease.state != "live")
+			continue;
+		ptrig_admin request = request_of(PTRIG_ADMIN_CLOSE_LEASES, PTRIG_CLOSED);
+		request.rule = lease.rule_id;
+		request.lease = lease.lease_id;
+		auto closed = run_admin(impl_->dir, request);
+		if (!closed)
+			return tl::unexpected(within("close the lease of " + lease.rule, std::move(closed.error())));
+		if (!closed->leases)
+			continue; // it ended, or changed hands, this very moment
+		request.op = PTRIG_ADMIN_CLOSE_SESSIONS;
+		if (auto cut = kill ? run_admin(impl_->dir, request) : Result<ptrig_admin>(request); !cut)
+			return tl::unexpected(within("cut the sessions of " + lease.rule, std::move(cut.error())));
+		sessions_before += lease.sessions;
+		result.closed.push_back(std::move(lease));
+	}
+	if (result.closed.empty())
+		return result;
+	// Half-open sessions, and all of a rule with on_close = kill, end with their lease: now, not at the next sweep.
+	if (auto swept = sweep(); !swept)
+		return tl::unexpected(std::move(swept.error()));
+	auto traffic = traffic_by_lease(impl_->dir);
+	if (!traffic)
+		return tl::unexpected(std::move(traffic.error()));
+	for (const LeaseView &lease : result.closed)
+		result.sessions_left += (*traffic)[lease.lease_id].sessions;
+	result.sessions_closed = sessions_before - std::min(sessions_before, result.sessions_left);
+	return result;
+}
+
+Result<std::uint32_t> Gateway::close_sessions(const Filter &filter) {
+	if (filter.port)
+		return fail("sessions are closed by rule, host or remote, not by port", Status::kInput);
+	auto live = impl_->live();
+	if (!live)
+		return tl::unexpected(std::move(live.error()));
+	auto rule = filtered_rule(filter, **live);
+	if (!rule)
+		return tl::unexpected(std::move(rule.error()));
+	ptrig_admin request = request_of(PTRIG_ADMIN_CLOSE_SESSIONS, PTRIG_CLOSED);
+	request.rule = *rule;
+	request.host = filter.host ? to_net(*filter.host) : 0;
+	request.remote = filter.remote ? to_net(*filter.remote) : 0;
+	auto closed = run_admin(impl_->dir, request);
+	if (!closed)
+		return tl::unexpected(within("close sessions", std::move(closed.error())));
+	return closed->sessions + closed->halfopen;
+}
+
+} // namespace ptrig

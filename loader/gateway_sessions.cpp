@@ -1,0 +1,141 @@
+// Sessions as user space sees them: the LAN side's entry and its twin of the WAN side, in bounded memory.
+#include <netinet/in.h>
+
+#include "loader/gateway_impl.h"
+
+namespace ptrig {
+
+namespace {
+
+using SessionMap = Map<ptrig_session_key, ptrig_session>;
+constexpr std::uint64_t kClosingNs = 10'000'000'000; // as bpf/session.h
+
+constexpr const char *kSessionMaps[] = {"pt_sessions", "pt_halfopen"};
+
+/// The key of the other direction, as pt_session_mirror(), for the LAN side's.
+ptrig_session_key wan_key(const ptrig_session_key &lan, const ptrig_session &session) {
+	ptrig_session_key key{};
+	key.saddr = lan.daddr;
+	key.daddr = session.addr;
+	key.sport = lan.dport;
+	key.dport = session.port;
+	key.proto = lan.proto;
+	key.side = PTRIG_SIDE_WAN;
+	return key;
+}
+
+std::uint64_t idle_limit(const ptrig_session &session, std::uint8_t proto, const Timeouts &timeouts) {
+	switch (session.state) {
+	case PTRIG_SESSION_HALFOPEN:
+		return to_ns(timeouts.halfopen);
+	case PTRIG_SESSION_TRANSITORY:
+		return to_ns(timeouts.tcp_transitory);
+	case PTRIG_SESSION_CLOSING:
+		return kClosingNs;
+	default:
+		return to_ns(proto == IPPROTO_TCP ? timeouts.tcp_established : timeouts.udp);
+	}
+}
+
+const char *state_name(std::uint8_t state) {
+	switch (state) {
+	case PTRIG_SESSION_HALFOPEN:
+		return "half-open";
+	case PTRIG_SESSION_TRANSITORY:
+		return "transitory";
+	case PTRIG_SESSION_CLOSING:
+		return "closing";
+	default:
+		return "established";
+	}
+}
+
+bool matches(const Filter &filter, const SessionView &view) {
+	if (filter.rule && *filter.rule != view.rule)
+		return false;
+	if (filter.host && !(*filter.host == view.host))
+		return false;
+	if (filter.remote && !(*filter.remote == view.remote))
+		return false;
+	return !filter.port || (view.proto & filter.port->protos && view.wan_port >= filter.port->first &&
+				view.wan_port <= filter.port->last);
+}
+
+SessionView view_of(const ptrig_session_key &key, const ptrig_session &lan, const Live &live, std::uint64_t now) {
+	SessionView view;
+	if (const Rule *rule = live.rule(lan.rule))
+		view.rule = rule->name;
+	view.rule_id = lan.rule;
+	view.lease_id = lan.lease;
+	view.proto = proto_mask(key.proto);
+	view.host = ip_from_net(key.saddr);
+	view.host_port = port_from_net(key.sport);
+	view.remote = ip_from_net(key.daddr);
+	view.remote_port = port_from_net(key.dport);
+	view.wan = ip_from_net(lan.addr);
+	view.wan_port = port_from_net(lan.port);
+	view.state = state_name(lan.state);
+	view.idle_s = seconds_of(elapsed_ns(now, lan.seen_ns));
+	view.packets_out = lan.packets;
+	view.bytes_out = lan.bytes;
+	return view;
+}
+
+} // namespace
+
+Done Gateway::sessions(const Filter &filter, const std::function<void(const SessionView &)> &each) const {
+	auto live = impl_->live();
+	if (!live)
+		return tl::unexpected(std::move(live.error()));
+	if (filter.rule && !(*live)->id_of(*filter.rule))
+		return fail("there is no rule " + *filter.rule, Status::kInput);
+	for (const char *name : kSessionMaps) {
+		auto map = SessionMap::open(impl_->dir, name, Access::kRead);
+		if (!map)
+			return tl::unexpected(std::move(map.error()));
+		Done failed;
+		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &lan) {
+			const std::uint64_t now = boot_now_ns();
+			if (key.side != PTRIG_SIDE_LAN || !lan.seen_ns || !failed ||
+			    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, (*live)->config.timeouts))
+				return;
+			SessionView view = view_of(key, lan, **live, now);
+			if (!matches(filter, view))
+				return;
+			auto wan = map->lookup(wan_key(key, lan));
+			if (!wan) {
+				failed = tl::unexpected(std::move(wan.error()));
+				return;
+			}
+			if (*wan) {
+				view.packets_in = (*wan)->packets;
+				view.bytes_in = (*wan)->bytes;
+			}
+			each(view);
+		});
+		if (!listed || !failed)
+			return listed ? failed : listed;
+	}
+	return {};
+}
+
+Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir) {
+	std::unordered_map<std::uint32_t, Traffic> traffic;
+	for (const char *name : kSessionMaps) {
+		auto map = SessionMap::open(dir, name, Access::kRead);
+		if (!map)
+			return tl::unexpected(std::move(map.error()));
+		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &session) {
+			Traffic &sum = traffic[session.lease];
+			sum.packets += session.packets;
+			sum.bytes += session.bytes;
+			if (key.side == PTRIG_SIDE_LAN && session.seen_ns)
+				sum.sessions++;
+		});
+		if (!listed)
+			return tl::unexpected(std::move(listed.error()));
+	}
+	return traffic;
+}
+
+} // namespace ptrig

@@ -1,0 +1,254 @@
+// What the gateway and its rules have seen and done: counters, limits, and every warning that explains an
+// empty lease list.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "loader/gateway_impl.h"
+#include "loader/rule_file.h"
+#include "loader/system.h"
+#include "loader/tc.h"
+
+namespace ptrig {
+
+namespace {
+
+/// The sum over all CPUs of what the rule has counted since it got its id.
+ptrig_hits sum_hits(const std::vector<ptrig_hits> &cpus, std::uint32_t id) {
+	ptrig_hits sum{};
+	for (const ptrig_hits &hits : cpus) {
+		if (hits.id != id)
+			continue;
+		sum.triggers += hits.triggers;
+		sum.granted += hits.granted;
+		for (unsigned i = 0; i < PTRIG_REFUSALS; i++)
+			sum.refused[i] += hits.refused[i];
+	}
+	return sum;
+}
+
+std::vector<RefusedCount> refusals_of(const ptrig_hits &hits) {
+	std::vector<RefusedCount> refused;
+	for (unsigned i = 0; i < PTRIG_REFUSALS; i++)
+		if (hits.refused[i])
+			refused.push_back({reason_name(PTRIG_FLAGS + i), hits.refused[i]});
+	return refused;
+}
+
+std::optional<LastTrigger> last_of(const std::optional<ptrig_last> &last, std::uint32_t id, std::uint64_t now) {
+	if (!last || last->id != id || !last->time_ns)
+		return std::nullopt;
+	return LastTrigger{ip_from_net(last->host), ip_from_net(last->remote),
+			   seconds_of(elapsed_ns(now, last->time_ns)), reason_name(last->reason)};
+}
+
+Result<std::vector<RefusedCount>> read_counters(const std::string &dir) {
+	auto map = PerCpuMap<std::uint32_t, std::uint64_t>::open(dir, "pt_counters", Access::kRead);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	std::vector<RefusedCount> counters;
+	for (std::uint32_t reason = 0; reason < PTRIG_REASON_COUNT; reason++) {
+		auto cpus = map->lookup(reason);
+		if (!cpus)
+			return tl::unexpected(std::move(cpus.error()));
+		std::uint64_t sum = 0;
+		for (const std::uint64_t count : *cpus)
+			sum += count;
+		if (sum)
+			counters.push_back({reason_name(reason), sum});
+	}
+	return counters;
+}
+
+/// Interfaces of one side, by the names of the configuration and what is attached.
+class Sides {
+public:
+	Sides(const Network &network, const std::map<std::uint32_t, ptrig_iface> &ifaces)
+	    : network_(network), ifaces_(ifaces) {}
+
+	std::vector<InterfaceView> views(const std::vector<std::string> &names, std::uint32_t role) const {
+		std::vector<InterfaceView> views;
+		for (const auto &name : names)
+			if (name != "auto")
+				views.push_back(view(network_.find(name), name, role));
+		if (std::find(names.begin(), names.end(), "auto") == names.end())
+			return views;
+		std::size_t found = 0;
+		for (const auto &[ifindex, iface] : ifaces_) {
+			const Link *link = network_.find(ifindex);
+			if (!link || !(iface.flags & role))
+				continue;
+			found++;
+			const auto same = [&](const InterfaceView &other) { return other.ifindex == link->ifindex; };
+			if (std::none_of(views.begin(), views.end(), same))
+				views.push_back(view(link, link->name, role));
+		}
+		if (!found)
+			views.push_back(view(nullptr, "auto", role));
+		return views;
+	}
+	std::vector<std::string> unattached(const std::vector<InterfaceView> &views) const {
+		std::vector<std::string> warnings;
+		for (const auto &view : views) {
+			if (view.datapath == "waiting") {
+				warnings.push_back(
+					view.name == "auto"
+						? "wan auto: waiting for a default route"
+						: fmt::format("{}: waiting for this interface (there are: {})",
+							      view.name, network_.describe()));
+				continue;
+			}
+			const auto filter = tc_query(view.ifindex, TcSide::kIngress);
+			if (filter && !*filter)
+				warnings.push_back(view.name +
+						   ": ptrig's filter has been removed from it (the daemon or "
+						   "`ptrig up` puts it back)");
+		}
+		return warnings;
+	}
+
+private:
+	InterfaceView view(const Link *link, const std::string &name, std::uint32_t role) const {
+		InterfaceView view{.name = name, .datapath = "waiting"};
+		const auto iface = link ? ifaces_.find(link->ifindex) : ifaces_.end();
+		if (iface == ifaces_.end() || !(iface->second.flags & role))
+			return view;
+		view.ifindex = link->ifindex;
+		view.datapath = iface->second.flags & kIfaceXdpAttached ? "xdp" : "tc";
+		for (const Address &address : network_.addresses_of(link->ifindex))
+			view.addresses.push_back(to_string(address.local));
+		return view;
+	}
+
+	const Network &network_;
+	const std::map<std::uint32_t, ptrig_iface> &ifaces_;
+};
+
+std::vector<std::string> names_of(const std::vector<InterfaceView> &views) {
+	std::vector<std::string> names;
+	for (const auto &view : views)
+		if (view.ifindex)
+			names.push_back(view.name);
+	return names;
+}
+
+/// Whether the file would give what is live; empty if so.
+std::string config_warning(const Live &live) {
+	if (live.config_path.empty() || live.config_path == "-")
+		return {};
+	const ParsedConfig parsed = load_config(live.config_path);
+	if (!parsed.errors.empty())
+		return fmt::format("{} is not valid any more: {}", live.config_path, parsed.errors.front().text());
+	if (parsed.config == live.config)
+		return {};
+	return fmt::format("the live rules differ from {} (ptrig apply -n shows how)", live.config_path);
+}
+
+Done fill_limits(const std::string &dir, const MapSizes &sizes, StatusView &view) {
+	auto map = Map<std::uint32_t, ptrig_usage>::open(dir, "pt_usage", Access::kRead);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	auto looked = map->lookup(0);
+	if (!looked)
+		return tl::unexpected(std::move(looked.error()));
+	const ptrig_usage usage = looked->value_or(ptrig_usage{});
+	view.sessions = usage.sessions + usage.halfopen;
+	view.limits = {{"sessions", usage.sessions, sizes.sessions},
+		       {"halfopen", usage.halfopen, sizes.halfopen},
+		       {"leases", usage.leases, sizes.leases},
+		       {"rules", view.rules, sizes.rules}};
+	return {};
+}
+
+/// Of the machine around: firewall, forwarding, addresses, shaping, other listeners.
+std::vector<std::string> facts_warnings(const Network &network, const StatusView &view, const Config &config) {
+	GatewayFacts facts = read_gateway_facts(network, names_of(view.wan), names_of(view.lan));
+	for (const auto *side : {&view.wan, &view.lan})
+		for (const auto &interface : *side)
+			if (interface.datapath == "xdp")
+				facts.xdp.push_back(interface.name);
+	std::vector<Rule> enabled;
+	std::copy_if(config.rules.begin(), config.rules.end(), std::back_inserter(enabled),
+		     [](const Rule &rule) { return rule.enabled; });
+	return gateway_warnings(facts, enabled, config.gateway.reserved);
+}
+
+void add_warnings(const Live &live, const Network &network, const Sides &sides, StatusView &view) {
+	const auto add = [&](const std::vector<std::string> &lines) {
+		view.warnings.insert(view.warnings.end(), lines.begin(), lines.end());
+	};
+	if (!view.daemon)
+		view.warnings.push_back("no daemon runs: leases end on time and traffic flows, but nothing follows the "
+					"network or reports");
+	add(sides.unattached(view.wan));
+	add(sides.unattached(view.lan));
+	if (const auto differs = config_warning(live); !differs.empty())
+		view.warnings.push_back(differs);
+	for (const auto &limit : view.limits)
+		if (limit.name != "rules" && limit.max && limit.used >= limit.max)
+			view.warnings.push_back(fmt::format("{}: all {} are in use", limit.name, limit.max));
+	add(facts_warnings(network, view, live.config));
+}
+
+} // namespace
+
+Result<std::vector<RuleView>> Gateway::rules() const {
+	auto live = impl_->live();
+	auto hits = PerCpuMap<std::uint32_t, ptrig_hits>::open(impl_->dir, "pt_hits", Access::kRead);
+	auto last = Map<std::uint32_t, ptrig_last>::open(impl_->dir, "pt_last", Access::kRead);
+	for (auto *error :
+	     {live ? nullptr : &live.error(), hits ? nullptr : &hits.error(), last ? nullptr : &last.error()})
+		if (error)
+			return tl::unexpected(std::move(*error));
+	auto leases = read_leases(impl_->dir, **live);
+	if (!leases)
+		return tl::unexpected(std::move(leases.error()));
+	std::unordered_map<std::uint32_t, std::uint32_t> living;
+	for (const LeaseEntry &entry : *leases)
+		living[entry.key.rule] += entry.live;
+	const std::uint64_t now = boot_now_ns();
+	std::vector<RuleView> views;
+	for (const Rule &rule : (*live)->config.rules) {
+		const std::uint32_t id = (*live)->id_of(rule.name);
+		auto cpus = hits->lookup(id & 0xffff);
+		auto seen = last->lookup(id & 0xffff);
+		if (!cpus || !seen)
+			return tl::unexpected(cpus ? std::move(seen.error()) : std::move(cpus.error()));
+		const ptrig_hits sum = sum_hits(*cpus, id);
+		views.push_back(
+			{rule, living[id], sum.triggers, sum.granted, refusals_of(sum), last_of(*seen, id, now)});
+	}
+	return views;
+}
+
+Result<StatusView> Gateway::status() const {
+	auto live = impl_->live();
+	auto network = read_network();
+	auto ifaces = read_ifaces(impl_->dir);
+	auto counters = read_counters(impl_->dir);
+	for (auto *error : {live ? nullptr : &live.error(), network ? nullptr : &network.error(),
+			    ifaces ? nullptr : &ifaces.error(), counters ? nullptr : &counters.error()})
+		if (error)
+			return tl::unexpected(std::move(*error));
+	auto leases = read_leases(impl_->dir, **live);
+	if (!leases)
+		return tl::unexpected(std::move(leases.error()));
+	StatusView view;
+	view.daemon = daemon_pid(runtime_file(impl_->dir, "daemon")).value_or(std::nullopt);
+	view.config = (*live)->config_path;
+	view.pin_dir = impl_->dir;
+	const GatewayConfig &config = (*live)->config.gateway;
+	const Sides sides(*network, *ifaces);
+	view.wan = sides.views(config.wan, PTRIG_IFACE_WAN);
+	view.lan = sides.views(config.lan, PTRIG_IFACE_LAN);
+	view.rules = (*live)->config.rules.size();
+	view.leases = static_cast<std::uint64_t>(
+		std::count_if(leases->begin(), leases->end(), [](const LeaseEntry &entry) { return entry.live; }));
+	view.counters = std::move(*counters);
+	if (auto filled = fill_limits(impl_->dir, impl_->sizes, view); !filled)
+		return tl::unexpected(std::move(filled.error()));
+	add_warnings(**live, *network, sides, view);
+	return view;
+}
+
+} // namespace ptrig

@@ -1,0 +1,137 @@
+// A compiled ruleset into the maps of one generation. The port tables, lists and rules are written as
+// memory; prefixes and MAC addresses go under set numbers that no other generation uses.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "loader/gateway_impl.h"
+
+namespace ptrig {
+
+namespace {
+
+Done write_ports(const std::string &dir, const char *name, std::uint32_t generation,
+		 const std::vector<std::uint32_t> &ports) {
+	auto map = MappedArray<std::uint32_t>::open(dir, name);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	const std::size_t first = PTRIG_PORT_INDEX(generation, 0, 0);
+	for (std::size_t i = 0; i < ports.size(); i++)
+		(*map)[first + i] = ports[i];
+	return {};
+}
+
+/// `values` at generation * per_generation, and zeroes after them.
+template <typename V>
+Done write_slots(const std::string &dir, const char *name, std::uint32_t generation, std::size_t per_generation,
+		 const std::vector<V> &values) {
+	auto map = MappedArray<V>::open(dir, name);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	if (values.size() > per_generation || map->size() < 2 * per_generation)
+		return fail(fmt::format("{} has no room for {} entries", name, values.size()));
+	for (std::size_t i = 0; i < per_generation; i++)
+		(*map)[generation * per_generation + i] = i < values.size() ? values[i] : V{};
+	return {};
+}
+
+ptrig_prefix_key prefix_key(const PrefixEntry &entry) {
+	ptrig_prefix_key key{};
+	key.prefix_bits = 32U + entry.prefix.bits;
+	key.set = entry.set;
+	key.address = to_net(entry.prefix.address);
+	return key;
+}
+
+ptrig_mac_key mac_key(const MacEntry &entry) {
+	ptrig_mac_key key{};
+	key.set = entry.set;
+	std::copy(entry.mac.bytes.begin(), entry.mac.bytes.end(), key.mac);
+	return key;
+}
+
+template <typename Key, typename Entry>
+Done insert_sets(const std::string &dir, const char *name, const std::vector<Entry> &entries,
+		 Key (*key_of)(const Entry &)) {
+	if (entries.empty())
+		return {};
+	auto map = Map<Key, std::uint32_t>::open(dir, name);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	std::vector<Key> keys;
+	for (const Entry &entry : entries)
+		keys.push_back(key_of(entry));
+	return map->update_all(keys, std::vector<std::uint32_t>(keys.size(), 1));
+}
+
+template <typename Key> Done purge(const std::string &dir, const char *name, std::uint32_t first, std::uint32_t end) {
+	auto map = Map<Key, std::uint32_t>::open(dir, name);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	auto keys = map->keys();
+	if (!keys)
+		return tl::unexpected(std::move(keys.error()));
+	for (const Key &key : *keys)
+		if (key.set < first || key.set >= end)
+			if (auto erased = map->erase(key); !erased)
+				return erased;
+	return {};
+}
+
+/// Rules that are new to their slot begin to count at zero.
+Done reset_counters(const std::string &dir, const Tables &tables, const Live &before) {
+	auto hits = PerCpuMap<std::uint32_t, ptrig_hits>::open(dir, "pt_hits");
+	auto last = Map<std::uint32_t, ptrig_last>::open(dir, "pt_last");
+	if (!hits)
+		return tl::unexpected(std::move(hits.error()));
+	if (!last)
+		return tl::unexpected(std::move(last.error()));
+	for (const auto &[name, identity] : tables.identities) {
+		if (before.id_of(name) == identity.id)
+			continue;
+		const std::uint32_t slot = identity.id & 0xffff;
+		ptrig_hits fresh{};
+		fresh.id = identity.id;
+		auto done = hits->update(slot, fresh).and_then([&] { return last->update(slot, ptrig_last{}); });
+		if (!done)
+			return done;
+	}
+	return {};
+}
+
+} // namespace
+
+Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Tables &tables,
+		  const Live &before) {
+	auto config = Map<std::uint32_t, ptrig_config>::open(dir, "pt_config");
+	if (!config)
+		return tl::unexpected(std::move(config.error()));
+	return write_ports(dir, "pt_trig_ports", generation, tables.trigger_ports)
+		.and_then([&] { return write_ports(dir, "pt_open_ports", generation, tables.open_ports); })
+		.and_then([&] { return write_ports(dir, "pt_host_ports", generation, tables.host_ports); })
+		.and_then([&] { return write_slots(dir, "pt_lists", generation, sizes.lists, tables.lists); })
+		.and_then([&] { return write_slots(dir, "pt_rules", generation, sizes.rules, tables.rules); })
+		.and_then([&] { return config->update(generation, tables.config); })
+		.and_then([&] { return insert_sets(dir, "pt_prefixes", tables.prefixes, prefix_key); })
+		.and_then([&] { return insert_sets(dir, "pt_macs", tables.macs, mac_key); })
+		.and_then([&] { return reset_counters(dir, tables, before); });
+}
+
+Done purge_sets(const std::string &dir, std::uint32_t first, std::uint32_t end) {
+	return purge<ptrig_prefix_key>(dir, "pt_prefixes", first, end).and_then([&] {
+		return purge<ptrig_mac_key>(dir, "pt_macs", first, end);
+	});
+}
+
+std::uint32_t end_of_sets(const Tables &tables, std::uint32_t first) {
+	std::uint32_t last = std::max(first - 1, tables.config.deny_set);
+	for (const ptrig_rule &rule : tables.rules)
+		last = std::max({last, rule.sources_set, rule.trigger_remotes_set, rule.remotes_set});
+	for (const PrefixEntry &entry : tables.prefixes)
+		last = std::max(last, entry.set);
+	for (const MacEntry &entry : tables.macs)
+		last = std::max(last, entry.set);
+	return last + 1;
+}
+
+} // namespace ptrig

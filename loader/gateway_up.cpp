@@ -1,0 +1,233 @@
+// Coming up, afresh or by adopting what is up, and going down.
+#include <filesystem>
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "loader/gateway_impl.h"
+#include "loader/system.h"
+
+namespace ptrig {
+
+namespace {
+
+MapSizes sizes_of(const GatewayConfig &config) {
+	return {config.max_rules, config.max_leases, config.max_sessions, config.max_halfopen, config.max_port_lists};
+}
+
+/// Refuse while another process is the daemon of these pins.
+Done check_no_daemon(const std::string &dir, const char *what) {
+	auto pid = daemon_pid(runtime_file(dir, "daemon"));
+	if (!pid)
+		return tl::unexpected(std::move(pid.error()));
+	if (*pid && **pid != getpid())
+		return fail(fmt::format("the daemon (pid {}) runs: stop it before {}", **pid, what));
+	return {};
+}
+
+Done write_state(const std::string &dir, const MapSizes &sizes) {
+	auto here = netns_identity();
+	if (!here)
+		return tl::unexpected(std::move(here.error()));
+	auto map = MappedArray<ptrig_state>::open(dir, "pt_state");
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	ptrig_state &state = (*map)[0];
+	state.abi = PTRIG_ABI;
+	state.netns_ino = here->ino;
+	state.netns_dev = here->dev;
+	state.max_rules = sizes.rules;
+	state.max_leases = sizes.leases;
+	state.max_sessions = sizes.sessions;
+	state.max_halfopen = sizes.halfopen;
+	state.max_lists = sizes.lists;
+	return {};
+}
+
+/// Does any process, or a name under /run/netns, still hold this network namespace?
+bool netns_lives(std::uint64_t ino) {
+	const auto is_it = [&](const std::string &path) {
+		struct stat st {};
+		return stat(path.c_str(), &st) == 0 && st.st_ino == ino;
+	};
+	std::error_code ignored;
+	for (const auto &entry : std::filesystem::directory_iterator("/proc", ignored))
+		if (is_it(entry.path().string() + "/ns/net"))
+			return true;
+	for (const char *names : {"/run/netns", "/var/run/netns"})
+		for (const auto &entry : std::filesystem::directory_iterator(names, ignored))
+			if (is_it(entry.path().string()))
+				return true;
+	return false;
+}
+
+/// Why what is pinned at `dir` cannot be adopted; nothing if it can.
+Result<std::optional<std::string>> why_afresh(const std::string &dir) {
+	const auto state = read_state(dir);
+	if (!state || state->abi != PTRIG_ABI)
+		return std::optional(state ? fmt::format("ABI {}, this one has {}", state->abi, PTRIG_ABI)
+					   : state.error().what);
+	if (auto same = check_netns(*state, dir); !same)
+		return tl::unexpected(std::move(same.error()));
+	auto fit = maps_fit(dir);
+	if (!fit)
+		return tl::unexpected(std::move(fit.error()));
+	if (!*fit)
+		return std::optional<std::string>("its maps are laid out differently");
+	if (auto live = read_live(dir, state->active & 1); !live)
+		return std::optional(live.error().what);
+	return std::nullopt;
+}
+
+} // namespace
+
+/// Everything is made and filled beside `dir` and renamed; only then is it attached.
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &dir, const Config &config,
+							    const std::string &config_path,
+							    std::vector<std::string> &notes) {
+	const std::string beside = new_pins_path(dir);
+	auto lock = begin_pins(dir);
+	if (!lock)
+		return tl::unexpected(std::move(lock.error()));
+	if (check_pins(dir)) { // another process was quicker
+		remove_pins(beside);
+		return adopt(dir, config, config_path, notes);
+	}
+	const MapSizes sizes = sizes_of(config.gateway);
+	std::unique_ptr<Impl> impl;
+	auto made = Programs::load(sizes, "")
+			    .and_then([&](const Programs &programs) { return programs.pin(beside); })
+			    .and_then([&] { return write_state(beside, sizes); })
+			    .and_then([&] { return Impl::open(beside); })
+			    .and_then([&](std::unique_ptr<Impl> opened) {
+				    impl = std::move(opened);
+				    return impl->first_tables(config, config_path);
+			    })
+			    .and_then([&] { return commit_pins(dir); });
+	if (!made) {
+		remove_pins(beside);
+		return tl::unexpected(std::move(made.error()));
+	}
+	impl->dir = dir;
+	AttachOptions options;
+	options.strict = options.replace = true;
+	auto wanted = impl->want(config);
+	auto attached = wanted ? attach_interfaces(dir, *wanted, options, impl->names)
+			       : Result<AttachReport>(tl::unexpected(std::move(wanted.error())));
+	if (!attached) {
+		detach_all(dir, false);
+		remove_pins(dir);
+		return tl::unexpected(std::move(attached.error()));
+	}
+	notes.insert(notes.end(), attached->lines.begin(), attached->lines.end());
+	notes.insert(notes.end(), attached->conditions.begin(), attached->conditions.end());
+	return impl;
+}
+
+/// The running gateway's maps with this build's programs, filters replaced in place.
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::adopt(const std::string &dir, const Config &config,
+							    const std::string &config_path,
+							    std::vector<std::string> &notes) {
+	auto lock = std::make_unique<Result<PinLock>>(lock_pins(dir));
+	if (!*lock)
+		return tl::unexpected(std::move(lock->error()));
+	auto why = why_afresh(dir);
+	if (!why)
+		return tl::unexpected(std::move(why.error()));
+	if (*why) {
+		auto removed = check_no_daemon(dir, "starting afresh")
+				       .and_then([&] { return detach_all(dir, true); })
+				       .and_then([&] { return remove_pins(dir); });
+		if (!removed)
+			return tl::unexpected(std::move(removed.error()));
+		notes.push_back(
+			fmt::format("the gateway that was up cannot be taken over ({}): started afresh", **why));
+		lock.reset();
+		return start(dir, config, config_path, notes);
+	}
+	auto impl = Impl::open(dir);
+	if (!impl)
+		return impl;
+	// All that the configuration can have wrong is found before anything changes.
+	auto loaded = (*impl)->check(config).and_then([&] { return Programs::load((*impl)->sizes, dir); });
+	if (!loaded)
+		return tl::unexpected(std::move(loaded.error()));
+	if (auto pinned = loaded->pin(dir); !pinned)
+		return tl::unexpected(std::move(pinned.error()));
+	AttachOptions options;
+	options.replace = true;
+	auto applied = (*impl)->replace(config, config_path, options);
+	if (!applied)
+		return tl::unexpected(std::move(applied.error()));
+	notes.push_back("took over the gateway that is up");
+	notes.insert(notes.end(), applied->notes.begin(), applied->notes.end());
+	return impl;
+}
+
+Done Gateway::Impl::check(const Config &config) const {
+	auto before = live();
+	auto wanted = want(config);
+	if (!before || !wanted)
+		return tl::unexpected(before ? std::move(wanted.error()) : std::move(before.error()));
+	if (wanted->wrong)
+		return tl::unexpected(*wanted->wrong);
+	auto tables = compile_after(config, **before);
+	return tables ? Done{} : tl::unexpected(std::move(tables.error()));
+}
+
+/// What can be wrong with a configuration in this network, before any gateway.
+static Done check_first(const Config &config) {
+	auto network = check_names(config.gateway).and_then(read_network);
+	if (!network)
+		return tl::unexpected(std::move(network.error()));
+	if (auto wanted = want_interfaces(config, std::move(*network), {}); wanted.wrong)
+		return tl::unexpected(*wanted.wrong);
+	return {};
+}
+
+Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, const std::string &config_path,
+			    std::vector<std::string> &notes) {
+	capture_libbpf_log();
+	if (auto valid = check_first(config); !valid)
+		return tl::unexpected(std::move(valid.error()));
+	if (geteuid() != 0)
+		return fail("bring the gateway up: needs root");
+	const auto complaints = load_conntrack_modules();
+	if (auto ready = prepare_bpffs(pin_dir); !ready)
+		return tl::unexpected(std::move(ready.error()));
+	const auto there = check_pins(pin_dir);
+	if (!there && there.error().status != Status::kNoGateway)
+		return tl::unexpected(there.error());
+	auto impl = there ? Impl::adopt(pin_dir, config, config_path, notes)
+			  : Impl::start(pin_dir, config, config_path, notes);
+	if (impl)
+		return Gateway(std::move(*impl));
+	if (impl.error().what.find("modprobe") != std::string::npos && !complaints.empty())
+		impl.error().what += fmt::format(" (modprobe said: {})", complaints.front());
+	return tl::unexpected(std::move(impl.error()));
+}
+
+Done Gateway::down(const std::string &pin_dir) {
+	capture_libbpf_log();
+	if (auto alone = check_no_daemon(pin_dir, "ptrig down"); !alone)
+		return alone;
+	auto whole = check_pins(pin_dir);
+	if (!whole && whole.error().status == Status::kNoGateway)
+		return remove_leftovers(pin_dir);
+	auto lock = lock_any_pins(pin_dir);
+	if (!lock)
+		return tl::unexpected(std::move(lock.error()));
+	const auto state = read_state(pin_dir);
+	const bool readable = whole && state && state->abi == PTRIG_ABI;
+	if (readable)
+		if (auto same = check_netns(*state, pin_dir); !same) {
+			if (netns_lives(state->netns_ino))
+				return same;
+			return remove_pins(pin_dir); // the devices are gone with their namespace
+		}
+	return detach_all(pin_dir, !readable).and_then([&] { return remove_pins(pin_dir); });
+}
+
+} // namespace ptrig
