@@ -1,6 +1,7 @@
 // IPv4 addresses, the default route and queueing disciplines.
 #include <algorithm>
 #include <arpa/inet.h>
+#include <cerrno>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 
@@ -107,7 +108,11 @@ Result<std::vector<std::uint32_t>> read_default_route() {
 		header->rtm_family = AF_INET;
 		header->rtm_table = RT_TABLE_MAIN;
 	};
-	auto answer = netlink_dump(NETLINK_ROUTE, fill, past_default);
+	int code = 0;
+	auto answer = netlink_dump(NETLINK_ROUTE, fill, past_default, &code);
+	if (!answer && code == ENOENT) {
+		return std::vector<std::uint32_t>(); // a namespace that never had a route has no main table
+	}
 	if (!answer) {
 		return within("look up the default route", answer.error());
 	}

@@ -97,6 +97,7 @@ TEST_F(Attach, LinksAndAddresses) {
 
 TEST_F(Attach, DefaultRouteIsTheOneOfTheLowestMetric) {
 	isolated([] {
+		EXPECT_TRUE(read_default_route().value().empty()) << "no table yet";
 		sh("ip link add br0 type bridge && ip addr add 10.0.0.1/24 dev br0 && ip link set br0 up && "
 		   "ip tuntap add dev tap0 mode tap && ip addr add 10.2.2.2/24 dev tap0 && ip link set tap0 up");
 		auto interfaces = [] { return read_default_route().value(); };
