@@ -1,0 +1,309 @@
+// The trigger's own connection, seen at LAN egress: `confirm` waits for the remote's answer, `close = "connection"`
+// ends the lease with the connections that triggered it.
+#include <arpa/inet.h>
+
+#include "tests/bpf/harness.h"
+
+namespace ptrig::test {
+namespace {
+
+const Tcp kSynOut{.sport = 1025, .dport = 6667}, kSynAck{.sport = 6667, .dport = 1025, .flags = kSyn | kAck};
+const Tcp kAckOut{.sport = 1025, .dport = 6667, .flags = kAck}, kAckIn{.sport = 6667, .dport = 1025, .flags = kAck};
+const Tcp kFinOut{.sport = 1025, .dport = 6667, .flags = kFin | kAck},
+	kFinIn{.sport = 6667, .dport = 1025, .flags = kFin | kAck};
+const Tcp kRstOut{.sport = 1025, .dport = 6667, .flags = kRst},
+	kRstIn{.sport = 6667, .dport = 1025, .flags = kRst | kAck};
+
+Rule confirming() {
+	Rule rule = ident();
+	rule.confirm = true;
+	return rule;
+}
+Rule closing() {
+	Rule rule = ident();
+	rule.close = Close::kConnection;
+	return rule;
+}
+
+class Connection : public DatapathTest {
+protected:
+	bool live() const {
+		const auto found = lease("ident");
+		return found && found->info.state == PTRIG_LEASE_LIVE;
+	}
+	std::uint64_t conns() const { return usage().conns; }
+	void edit_conn(const std::function<void(ptrig_conn &)> &edit) {
+		auto map = dp().map<ptrig_conn_key, ptrig_conn>("pt_conns");
+		const auto keys = map.keys();
+		ASSERT_TRUE(keys && keys->size() == 1);
+		auto conn = map.lookup((*keys)[0])->value();
+		edit(conn);
+		ASSERT_TRUE(map.update((*keys)[0], conn));
+	}
+};
+
+using Confirm = Connection;
+
+TEST_F(Confirm, WaitsForTheAnswer) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_FALSE(lease("ident"));
+	EXPECT_EQ(conns(), 1U);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	const auto granted = lease("ident");
+	ASSERT_TRUE(granted);
+	EXPECT_EQ(granted->info.host, be(kHost));
+	EXPECT_EQ(granted->info.wan, be(kWan));
+	EXPECT_EQ(granted->info.wan_ifindex, ifindex("wan0"));
+	EXPECT_EQ(granted->info.lan_ifindex, ifindex("lan0"));
+	EXPECT_EQ(granted->info.flags, PTRIG_LEASE_ONLINK);
+	EXPECT_EQ(Bytes(granted->info.mac, granted->info.mac + 6), mac_bytes(kHostMac));
+	EXPECT_EQ(granted->info.trigger_port, htons(6667));
+	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(hits("ident").granted, 1U);
+	EXPECT_EQ(answer(kA, kAckIn), PTRIG_NO_ANSWER);
+}
+
+TEST_F(Confirm, Udp) {
+	Rule rule = media();
+	rule.confirm = true;
+	apply({rule});
+	EXPECT_EQ(trigger(kA, Udp{.sport = 5060, .dport = 5060} / "INVITE"), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, Udp{.sport = 5060, .dport = 5060} / "100 Trying"), PTRIG_GRANTED);
+	EXPECT_TRUE(lease("media"));
+}
+
+TEST_F(Confirm, OnlyTheRemoteThatWasAsked) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck, kRemote2), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kB, kSynAck), PTRIG_NO_ANSWER) << "to another host";
+	EXPECT_EQ(answer(kA, Tcp{.sport = 6667, .dport = 1026, .flags = kSyn | kAck}), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kA, Tcp{.sport = 6668, .dport = 1025, .flags = kSyn | kAck}), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kA, Udp{.sport = 6667, .dport = 1025}), PTRIG_NO_ANSWER);
+	EXPECT_FALSE(lease("ident"));
+}
+
+TEST_F(Confirm, ARefusalIsNoAnswer) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kRstIn), PTRIG_FLAGS);
+	EXPECT_FALSE(lease("ident"));
+	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
+}
+
+TEST_F(Confirm, AskedTwiceAnsweredOnce) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(conns(), 1U);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+}
+
+TEST_F(Confirm, RefreshNeedsNoFurtherAnswer) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	age_lease("ident", minutes(5));
+	EXPECT_EQ(trigger(kA, kAckOut), PTRIG_REFRESHED);
+}
+
+TEST_F(Confirm, TwoWaitTheFirstAnsweredGets) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kB, kSynAck), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_HELD);
+	EXPECT_EQ(lease("ident")->info.host, be(kHost2));
+	EXPECT_EQ(conns(), 0U);
+}
+
+TEST_F(Confirm, AfterTheLeaseHasExpired) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	const auto first = lease("ident")->info.id;
+	age_lease("ident", minutes(11));
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	EXPECT_NE(lease("ident")->info.id, first);
+}
+
+TEST_F(Confirm, RefusalsComeAtOnce) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_HELD);
+	EXPECT_EQ(conns(), 0U);
+}
+
+TEST_F(Confirm, TakeoverWaitsToo) {
+	Rule rule = confirming();
+	rule.conflict = Conflict::kTakeover;
+	apply({rule});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(lease("ident")->info.host, be(kHost));
+	EXPECT_EQ(answer(kB, kSynAck), PTRIG_TAKEN_OVER);
+}
+
+TEST_F(Confirm, TableFullDoesNotGrant) {
+	use({.conns = 1});
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_CONNS_FULL);
+	EXPECT_EQ(hits("ident").refused[PTRIG_CONNS_FULL - PTRIG_FLAGS], 1U);
+	EXPECT_EQ(answer(kB, kSynAck), PTRIG_NO_ANSWER);
+	EXPECT_FALSE(lease("ident"));
+}
+
+TEST_F(Confirm, ForgottenBySweepAfterHalfopen) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).conns, 0U);
+	edit_conn([](ptrig_conn &c) { c.seen_ns -= 30000000000U; });
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).conns, 1U);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
+}
+
+using CloseConnection = Connection;
+
+TEST_F(CloseConnection, OnlyASynGrants) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kAckOut), PTRIG_FLAGS);
+	EXPECT_EQ(trigger(kA, Tcp{.sport = 1025, .dport = 6667, .flags = kSyn | kAck}), PTRIG_FLAGS);
+	EXPECT_FALSE(lease("ident"));
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(lease("ident")->info.conns, 1U);
+	EXPECT_EQ(lease("ident")->info.flags, PTRIG_LEASE_ONLINK | PTRIG_LEASE_CONN);
+	age_lease("ident", minutes(5));
+	EXPECT_EQ(trigger(kA, kAckOut), PTRIG_REFRESHED);
+	EXPECT_EQ(trigger(kB, kAckOut), PTRIG_FLAGS);
+}
+
+TEST_F(CloseConnection, FinBothWaysEnds) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
+	EXPECT_EQ(trigger(kA, kFinOut), PTRIG_FLAGS);
+	EXPECT_TRUE(live()) << "half closed";
+	events();
+	EXPECT_EQ(answer(kA, kFinIn), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+	EXPECT_EQ(lease("ident")->info.end_reason, PTRIG_CONNECTION_CLOSED);
+	EXPECT_EQ(conns(), 0U);
+	const auto told = events();
+	ASSERT_EQ(told.size(), 1U);
+	EXPECT_EQ(told[0].type, static_cast<unsigned>(PTRIG_EVENT_ENDED));
+	EXPECT_EQ(told[0].reason, static_cast<unsigned>(PTRIG_CONNECTION_CLOSED));
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_GRANTED);
+}
+
+TEST_F(CloseConnection, TheRemoteClosesFirst) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kFinIn), PTRIG_FLAGS);
+	EXPECT_EQ(answer(kA, kFinIn), PTRIG_FLAGS) << "again";
+	EXPECT_TRUE(live());
+	EXPECT_EQ(trigger(kA, kFinOut), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+}
+
+TEST_F(CloseConnection, ResetFromEitherSideEnds) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kRstIn), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+}
+
+TEST_F(CloseConnection, AStrangersFinEndsNothing) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kB, kRstOut), PTRIG_FLAGS);
+	EXPECT_EQ(trigger(kA, Tcp{.sport = 1026, .dport = 6667, .flags = kRst}), PTRIG_FLAGS);
+	EXPECT_EQ(answer(kA, kRstIn, kRemote2), PTRIG_NO_ANSWER);
+	EXPECT_TRUE(live());
+}
+
+TEST_F(CloseConnection, LastOfSeveral) {
+	apply({closing()});
+	const Tcp second{.sport = 1026, .dport = 6667};
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_REFRESHED) << "the SYN again is no second connection";
+	EXPECT_EQ(lease("ident")->info.conns, 1U);
+	EXPECT_EQ(trigger(kA, second), PTRIG_REFRESHED);
+	EXPECT_EQ(lease("ident")->info.conns, 2U);
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_TRUE(live());
+	EXPECT_EQ(trigger(kA, Tcp{.sport = 1026, .dport = 6667, .flags = kRst}), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+}
+
+TEST_F(CloseConnection, StillEndsByTimeout) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	age_lease("ident", minutes(11));
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS) << "A's old connection";
+	EXPECT_TRUE(live()) << "is none of B's lease";
+	EXPECT_EQ(lease("ident")->info.conns, 1U);
+}
+
+TEST_F(CloseConnection, UdpTriggersCloseByIdleness) {
+	Rule rule = media();
+	rule.close = Close::kConnection;
+	apply({rule});
+	EXPECT_EQ(trigger(kA, Udp{.sport = 5060, .dport = 5060}), PTRIG_GRANTED);
+	EXPECT_EQ(lease("media")->info.flags & PTRIG_LEASE_CONN, 0U);
+	EXPECT_EQ(conns(), 0U);
+}
+
+TEST_F(CloseConnection, TableFullFallsBackToIdle) {
+	use({.conns = 1});
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, Tcp{.sport = 1026, .dport = 6667}), PTRIG_REFRESHED);
+	EXPECT_EQ(hits("ident").refused[PTRIG_CONNS_FULL - PTRIG_FLAGS], 1U) << "counted";
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_TRUE(live()) << "a connection that could not be followed may still be open";
+}
+
+TEST_F(CloseConnection, WithConfirm) {
+	Rule rule = closing();
+	rule.confirm = true;
+	apply({rule});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
+	EXPECT_EQ(lease("ident")->info.conns, 1U);
+	EXPECT_EQ(conns(), 1U);
+	EXPECT_EQ(trigger(kA, kFinOut), PTRIG_FLAGS);
+	EXPECT_EQ(answer(kA, kFinIn), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+}
+
+TEST_F(CloseConnection, PerRemote) {
+	Rule rule = closing();
+	rule.remotes.kind = Remotes::Kind::kContacted;
+	apply({rule});
+	EXPECT_EQ(trigger(kA, kSynOut, kRemote), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kSynOut, kRemote2), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kRstIn, kRemote2), PTRIG_FLAGS);
+	EXPECT_EQ(lease("ident", kRemote)->info.state, PTRIG_LEASE_LIVE);
+	EXPECT_EQ(lease("ident", kRemote2)->info.state, PTRIG_LEASE_ENDED);
+}
+
+TEST_F(Connection, NoAnswerIsLookedForWithoutSuchRules) {
+	apply({ident()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kA, Udp{.sport = 53, .dport = 1025}), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kA, kRstIn), PTRIG_NO_ANSWER);
+}
+
+} // namespace
+} // namespace ptrig::test
