@@ -3,32 +3,21 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <map>
 
 #include "cli/rows.h"
+#include "loader/rule_key.h"
 
 namespace ptrig::cli {
 
 namespace {
 
-/// "[timeouts] udp" -> "\"5m\"" for everything outside the rules.
-std::map<std::string, std::string> settings_of(Config config) {
-	config.rules.clear();
-	std::map<std::string, std::string> settings;
-	const std::string text = to_toml(config);
-	std::string section;
-	for (std::size_t begin = 0; begin < text.size();) {
-		const std::size_t end = std::min(text.find('\n', begin), text.size());
-		const std::string line = text.substr(begin, end - begin);
-		begin = end + 1;
-		if (line.starts_with('['))
-			section = line;
-		else if (const std::size_t equals = line.find('=');
-			 equals != std::string::npos && !line.starts_with('#'))
-			settings[section + " " + line.substr(0, line.find_last_not_of(' ', equals - 1) + 1)] =
-				line.substr(std::min(line.find_first_not_of(' ', equals + 1), line.size()));
-	}
-	return settings;
+/// "~ [timeouts] udp = "5m" → "3m"" for every key of a section that differs.
+template <typename Owner>
+void compare(const char *section, const std::vector<Key<Owner>> &keys, const Owner &before, const Owner &after,
+	     std::vector<std::string> &lines) {
+	for (const auto &key : keys)
+		if (const std::string old = key.write(before), now = key.write(after); old != now)
+			lines.push_back(fmt::format("~ [{}] {} = {} → {}", section, key.name, old, now));
 }
 
 const Rule *find_rule(const Config &config, const std::string &name) {
@@ -38,10 +27,9 @@ const Rule *find_rule(const Config &config, const std::string &name) {
 }
 
 std::string key_text(const Rule &rule, const std::string &key) {
-	const RuleView view{.rule = rule};
 	for (const auto &field : rule_fields())
 		if (field.key == key)
-			return text_of(field.json(view));
+			return text_of(field.json(RuleView{.rule = rule}));
 	return "?";
 }
 
@@ -81,18 +69,10 @@ Color color_of(const std::string &line) {
 } // namespace
 
 std::vector<std::string> setting_changes(const Config &before, const Config &after) {
-	const auto old_settings = settings_of(before), new_settings = settings_of(after);
 	std::vector<std::string> lines;
-	for (const auto &[key, value] : new_settings) {
-		const auto old = old_settings.find(key);
-		if (old == old_settings.end())
-			lines.push_back(fmt::format("~ {} = {}", key, value));
-		else if (old->second != value)
-			lines.push_back(fmt::format("~ {} = {} → {}", key, old->second, value));
-	}
-	for (const auto &[key, value] : old_settings)
-		if (!new_settings.contains(key))
-			lines.push_back(fmt::format("~ {} = {} → default", key, value));
+	compare("gateway", keys_of_gateway(), before.gateway, after.gateway, lines);
+	compare("timeouts", keys_of_timeouts(), before.timeouts, after.timeouts, lines);
+	compare("limits", keys_of_limits(), before.limits, after.limits, lines);
 	return lines;
 }
 
@@ -122,9 +102,9 @@ std::vector<std::string> rule_changes(const Config &before, const Config &after,
 
 void say_notes(Cli &cli, const ApplyResult &result) {
 	for (const auto &note : result.notes)
-		fmt::print(cli.err, "{}\n", printable(note));
+		say(cli, note);
 	if (result.leases_ended > 0)
-		fmt::print(cli.err, "{} leases ended\n", result.leases_ended);
+		say(cli, counted(result.leases_ended, "lease") + " ended");
 }
 
 void print_changes(Cli &cli, const Config &before, const Config &after, const ApplyResult &result, bool dry_run) {
@@ -139,7 +119,7 @@ void print_changes(Cli &cli, const Config &before, const Config &after, const Ap
 	for (const auto &line : lines)
 		fmt::print(cli.out, "{}\n", paint(printable(line), color_of(line), cli.style));
 	if (lines.empty())
-		fmt::print(cli.err, "no difference\n");
+		say(cli, "no difference");
 	say_notes(cli, result);
 }
 

@@ -41,11 +41,9 @@ std::string one_line(std::string text) {
 }
 
 /// What cannot be understood, with the nearest that can.
-std::string unexpected_text(CLI::App &at) {
-	const auto extras = at.remaining(true);
-	if (extras.empty())
-		return "there are arguments too many";
-	const std::string word = extras.front();
+std::string unexpected_text(CLI::App &root, CLI::App &at) {
+	const auto extras = root.remaining(true);
+	const std::string word = extras.empty() ? "" : extras.front();
 	std::vector<std::string> names;
 	for (CLI::App *app = &at; app != nullptr; app = app->get_parent())
 		for (const auto *option : app->get_options())
@@ -75,7 +73,7 @@ Done parse_failure(CLI::App &app, Cli &cli, const CLI::ParseError &error) {
 	}
 	std::string what = one_line(error.what());
 	if (dynamic_cast<const CLI::ExtrasError *>(&error) != nullptr)
-		what = unexpected_text(*at);
+		what = unexpected_text(app, *at);
 	const std::string doing = path_of(at);
 	return fail((doing.empty() ? "command line" : doing) + ": " + what, Status::kInput);
 }
@@ -97,6 +95,11 @@ void set_up(CLI::App &app, Cli &cli) {
 }
 
 } // namespace
+
+void say(const Cli &cli, const std::string &line) {
+	std::fflush(cli.out);
+	fmt::print(cli.err, "{}\n", printable(line));
+}
 
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example) {
 	CLI::App *command = parent.add_subcommand(name, about);

@@ -29,6 +29,9 @@ struct Cli {
 /// Runs a command line (without the program's name). The error is to be reported; nothing of it was printed.
 Done run_cli(const std::vector<std::string> &arguments, FILE *out, FILE *err);
 
+/// A line of words on cli.err, after the data that was printed before it.
+void say(const Cli &cli, const std::string &line);
+
 /// A command: its help ends with the example.
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example);
 /// What the command does when it was the one on the command line.

@@ -79,12 +79,12 @@ Done check(Cli &cli, const std::string &file) {
 			fmt::print(cli.out, "{}\n", paint(printable(warning.text()), Color::kYellow, cli.style));
 		}
 		if (parsed.errors.empty())
-			fmt::print(cli.out, "{}: {} rules, the maps take {}\n", file, parsed.config.rules.size(),
-				   bytes_text(memory, {.units = true}));
+			fmt::print(cli.out, "{}: {}, the maps take {}\n", file,
+				   counted(parsed.config.rules.size(), "rule"), bytes_text(memory, {.units = true}));
 	}
 	if (parsed.errors.empty())
 		return {};
-	return fail(fmt::format("{}: {} errors", file, parsed.errors.size()), Status::kInput);
+	return fail(fmt::format("{}: {}", file, counted(parsed.errors.size(), "error")), Status::kInput);
 }
 
 } // namespace

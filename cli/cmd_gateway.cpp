@@ -21,7 +21,7 @@ Done up(Cli &cli, const std::string &path) {
 	std::vector<std::string> notes;
 	const auto gateway = Gateway::up(cli.pin_dir, parsed.config, path, notes);
 	for (const auto &note : notes)
-		fmt::print(cli.err, "{}\n", printable(note));
+		say(cli, note);
 	if (!gateway)
 		return tl::unexpected(gateway.error());
 	return {};
@@ -44,7 +44,7 @@ Done run(Cli &cli, const std::string &path) {
 		else if (priority <= LOG_WARNING)
 			fmt::print(cli.err, "{}: {}\n", priority <= LOG_ERR ? "error" : "warning", printable(line));
 		else
-			fmt::print(cli.err, "{}\n", printable(line));
+			say(cli, line);
 		std::fflush(cli.err);
 	};
 	return run_daemon({.config_path = path, .pin_dir = cli.pin_dir}, log);

@@ -26,7 +26,7 @@ Done list(Cli &cli, const FilterOptions &options) {
 	if (!rules)
 		return tl::unexpected(rules.error());
 	for (const auto &line : explain_no_leases(*rules, *filter))
-		fmt::print(cli.err, "{}\n", printable(line));
+		say(cli, line);
 	return {};
 }
 
@@ -52,7 +52,7 @@ Done close(Cli &cli, const FilterOptions &options, bool kill) {
 			fmt::print(cli.out, "closed {} of {}{}\n", lease.rule, to_string(lease.host),
 				   lease.remote ? " towards " + to_string(*lease.remote) : "");
 		if (!result->closed.empty())
-			fmt::print(cli.out, "{} sessions cut, {} go on{}\n", result->sessions_closed,
+			fmt::print(cli.out, "{} cut, {} go on{}\n", counted(result->sessions_closed, "session"),
 				   result->sessions_left,
 				   result->sessions_left > 0 && !kill ? " (--kill cuts them)" : "");
 	}

@@ -24,7 +24,7 @@ Done list(Cli &cli) {
 		return tl::unexpected(rules.error());
 	print_rows(cli.out, cli.json, cli.style, rule_fields(), *rules);
 	if (rules->empty())
-		fmt::print(cli.err, "no rules (ptrig rule add)\n");
+		say(cli, "no rules (ptrig rule add)");
 	return {};
 }
 

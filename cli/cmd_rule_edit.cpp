@@ -71,14 +71,14 @@ Done Edit::run(const Change &change) {
 		return tl::unexpected(applied.error());
 	echo(*applied);
 	if (!options.save) {
-		fmt::print(cli.err, "live only: gone at the next apply or restart (--save keeps it)\n");
+		say(cli, "live only: gone at the next apply or restart (--save keeps it)");
 		return {};
 	}
 	const std::string path = rule_file_path(config_path, options.name);
 	const Done saved = file ? file->commit() : remove_rule_file(path);
 	if (!saved)
 		return within("the change is live, but not saved", saved.error());
-	fmt::print(cli.err, "{} {}\n", file ? "saved in" : "not (or no longer) saved in", path);
+	say(cli, (file ? "saved in " : "saved: there is no ") + path + (file ? "" : " any more"));
 	return {};
 }
 

@@ -19,7 +19,7 @@ Done list(Cli &cli, const FilterOptions &options) {
 	RowWriter<SessionView> writer(cli.out, cli.json, cli.style, session_fields());
 	const Done done = gateway->sessions(*filter, [&](const SessionView &session) { writer.add(session); });
 	if (writer.finish() == 0 && done)
-		fmt::print(cli.err, "no sessions\n");
+		say(cli, "no sessions");
 	return done;
 }
 
@@ -41,7 +41,7 @@ Done close(Cli &cli, const FilterOptions &options, bool all) {
 	if (cli.json)
 		fmt::print(cli.out, "{}\n", json_pretty({{"sessions_closed", *closed}}));
 	else if (*closed > 0)
-		fmt::print(cli.out, "{} sessions closed\n", *closed);
+		fmt::print(cli.out, "{} closed\n", counted(*closed, "session"));
 	if (*closed == 0)
 		return fail("no session matches");
 	return {};

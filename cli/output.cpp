@@ -84,6 +84,10 @@ std::string printable(std::string_view text) {
 	return clean;
 }
 
+std::string counted(std::uint64_t count, std::string_view noun) {
+	return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 std::size_t width_of(std::string_view text) {
 	return static_cast<std::size_t>(std::count_if(
 		text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));

@@ -33,6 +33,8 @@ Json seconds_json(double seconds);
 std::string rfc3339(double seconds);
 /// Control characters replaced, so that no text of a rule can steer a terminal.
 std::string printable(std::string_view text);
+/// "1 session", "2 sessions".
+std::string counted(std::uint64_t count, std::string_view noun);
 /// Columns a terminal needs for UTF-8 text.
 std::size_t width_of(std::string_view text);
 /// A JSON value for people: strings bare, arrays joined with ", ", null "-".

@@ -76,7 +76,8 @@ void print_status(FILE *out, const StatusView &status, const std::string &versio
 		   printable(status.pin_dir));
 	print_interfaces(out, "WAN", status.wan, style);
 	print_interfaces(out, "LAN", status.lan, style);
-	fmt::print(out, "{} rules, {} leases, {} sessions\n", status.rules, status.leases, status.sessions);
+	fmt::print(out, "{}, {}, {}\n", counted(status.rules, "rule"), counted(status.leases, "lease"),
+		   counted(status.sessions, "session"));
 	if (!status.limits.empty()) {
 		std::vector<std::string> limits;
 		for (const auto &limit : status.limits)
