@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t kBucket = 16;        // struct bucket
 constexpr std::uint64_t kElement = 48;       // struct htab_elem without key and value
 constexpr std::uint64_t kEvents = 256 << 10; // pt_events
+constexpr std::uint64_t kDevices = 256 * 8;  // pt_devs: the heads of its lists
 constexpr std::uint64_t kMostMacs = 1 << 16; // pt_macs: only its buckets are allocated at once
 
 std::uint64_t rounded(std::uint64_t size) {
@@ -20,6 +21,10 @@ std::uint64_t rounded(std::uint64_t size) {
 
 template <typename Value> std::uint64_t array(std::uint64_t entries) {
 	return rounded(sizeof(Value)) * entries;
+}
+
+template <typename Value> std::uint64_t per_cpu_array(std::uint64_t entries, unsigned cpus) {
+	return (rounded(sizeof(Value)) * cpus + sizeof(void *)) * entries;
 }
 
 std::uint64_t buckets(std::uint64_t entries) {
@@ -55,9 +60,10 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_cands", array<ptrig_cand>(PTRIG_CANDS)},
 		{"pt_conns", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
 		{"pt_hosts", hash<__be32, ptrig_host>(leases, cpus)},
-		{"pt_hits", array<ptrig_hits>(rules) * cpus},
+		{"pt_hits", per_cpu_array<ptrig_hits>(rules, cpus)},
 		{"pt_last", array<ptrig_last>(rules)},
-		{"pt_counters", array<__u64>(PTRIG_REASON_COUNT) * cpus},
+		{"pt_counters", per_cpu_array<__u64>(PTRIG_REASON_COUNT, cpus)},
+		{"pt_devs", kDevices},
 		{"pt_events", kEvents},
 	};
 }

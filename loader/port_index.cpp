@@ -17,7 +17,7 @@ constexpr std::array<Protos, 2> kProtos{PTRIG_TCP, PTRIG_UDP};
 class ReservedPorts {
 public:
 	explicit ReservedPorts(const std::vector<PortRange> &reserved) : reserved_(reserved), next_(2 * PTRIG_PORTS) {
-		for (unsigned i = 0; i < kProtos.size(); ++i)
+		for (unsigned i = 0; i < kProtos.size() && !reserved.empty(); ++i)
 			mark(i);
 	}
 

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,7 +18,7 @@ namespace ptrig {
 /// The rules (by their index in the configuration) on each port of each protocol, in file order.
 class PortIndex {
 public:
-	PortIndex() : count_(2 * PTRIG_PORTS), rules_(2 * PTRIG_PORTS) {}
+	PortIndex() : count_(2 * PTRIG_PORTS), rules_(std::make_unique_for_overwrite<Rules[]>(2 * PTRIG_PORTS)) {}
 
 	/// Puts `rule` on first..last of `protos`; a port that it is on already stays as it is. Rules come in
 	/// ascending order. Returns the first port that is full, which ends the adding.
@@ -26,8 +28,9 @@ public:
 	static std::size_t place(unsigned proto_index, unsigned port) { return proto_index * PTRIG_PORTS + port; }
 
 private:
+	using Rules = std::array<std::uint16_t, PTRIG_MAX_RULES_PER_PORT>;
 	std::vector<std::uint8_t> count_;
-	std::vector<std::array<std::uint16_t, PTRIG_MAX_RULES_PER_PORT>> rules_;
+	std::unique_ptr<Rules[]> rules_; ///< as many of each port as count_ says; the rest was never written
 };
 
 /// What is wrong with rules[rule] beside the others. `item` is the range of its `key` that shows it, -1: none does.

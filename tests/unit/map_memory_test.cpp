@@ -1,0 +1,79 @@
+// The memory that `ptrig check` prints: every map of bpf/*.h is in it, with its own size.
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <regex>
+#include <set>
+
+#include "include/ptrig/abi.h"
+#include "include/ptrig/reasons.h"
+#include "loader/check.h"
+
+namespace ptrig {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::uint64_t bytes_of(const std::string &map, const GatewayConfig &gateway, unsigned cpus = 1) {
+	for (const MapMemory &memory : memory_by_map(gateway, cpus))
+		if (memory.name == map)
+			return memory.bytes;
+	ADD_FAILURE() << "no map " << map;
+	return 0;
+}
+
+TEST(MapMemory, KnowsEveryMapOfTheSources) {
+	const fs::path bpf = fs::path(__FILE__).parent_path() / "../../bpf";
+	ASSERT_TRUE(fs::exists(bpf)) << bpf;
+	const std::regex macro("PT_MAP\\((pt_[a-z_]+)"), plain("\\} (pt_[a-z_]+) SEC\\(\"\\.maps\"\\)");
+	std::set<std::string> in_sources;
+	for (const auto &file : fs::directory_iterator(bpf)) {
+		std::ifstream stream(file.path());
+		const std::string text{std::istreambuf_iterator<char>(stream), {}};
+		for (const std::regex &pattern : {macro, plain})
+			for (std::sregex_iterator at(text.begin(), text.end(), pattern), end; at != end; ++at)
+				in_sources.insert((*at)[1]);
+	}
+	std::set<std::string> counted;
+	for (const MapMemory &memory : memory_by_map({}, 1))
+		EXPECT_TRUE(counted.insert(memory.name).second) << memory.name << " twice";
+	EXPECT_EQ(counted, in_sources);
+}
+
+TEST(MapMemory, GrowsWithTheSettingThatIsMeant) {
+	const struct {
+		const char *map;
+		std::uint32_t GatewayConfig::*setting;
+	} cases[] = {
+		{"pt_sessions", &GatewayConfig::max_sessions}, {"pt_halfopen", &GatewayConfig::max_halfopen},
+		{"pt_leases", &GatewayConfig::max_leases},     {"pt_conns", &GatewayConfig::max_leases},
+		{"pt_hosts", &GatewayConfig::max_leases},      {"pt_rules", &GatewayConfig::max_rules},
+		{"pt_hits", &GatewayConfig::max_rules},        {"pt_last", &GatewayConfig::max_rules},
+		{"pt_lists", &GatewayConfig::max_port_lists},
+	};
+	for (const auto &c : cases) {
+		GatewayConfig more;
+		more.*c.setting *= 2;
+		const double factor =
+			static_cast<double>(bytes_of(c.map, more)) / static_cast<double>(bytes_of(c.map, {}));
+		EXPECT_NEAR(factor, 2.0, 0.01) << c.map;
+	}
+}
+
+TEST(MapMemory, PerCpuMapsCountForEachCpu) {
+	for (const char *map : {"pt_hits", "pt_counters"})
+		EXPECT_GT(bytes_of(map, {}, 8), 7 * bytes_of(map, {}, 1)) << map;
+	EXPECT_EQ(bytes_of("pt_rules", {}, 8), bytes_of("pt_rules", {}, 1));
+}
+
+TEST(MapMemory, IsTheSumAndModestByDefault) {
+	std::uint64_t sum = 0;
+	for (const MapMemory &memory : memory_by_map({}, 4))
+		sum += memory.bytes;
+	EXPECT_EQ(map_memory({}, 4), sum);
+	EXPECT_GT(sum, 20U << 20);
+	EXPECT_LT(sum, 64U << 20);
+}
+
+} // namespace
+} // namespace ptrig
