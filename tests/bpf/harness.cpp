@@ -110,6 +110,13 @@ enum ptrig_reason DatapathTest::trigger(const Machine &who, const Packet &l4, co
 	return run(Hook::kWanOut, way.wan, to_l3 ? left : Eth{} / left, nullptr, way.lan, tc_index);
 }
 
+void DatapathTest::granted(const std::vector<Rule> &rules) {
+	apply(rules);
+	const PortRange port = rules.at(0).trigger.at(0);
+	const Packet l4 = port.protos & PTRIG_TCP ? Packet(Tcp{.dport = port.first}) : Packet(Udp{.dport = port.first});
+	ASSERT_EQ(trigger(kA, l4), PTRIG_GRANTED);
+}
+
 enum ptrig_reason DatapathTest::answer(const Machine &to, const Packet &l4, const std::string &remote) {
 	return lan_out(Eth{.src = kLanMac, .dst = to.mac} / Ip4{.src = remote, .dst = to.address, .ttl = 63} / l4);
 }

@@ -96,6 +96,8 @@ protected:
 	/// program that stopped it. `l4` is the packet from its transport header on.
 	enum ptrig_reason trigger(const Machine &who, const Packet &l4, const std::string &remote = kRemote,
 				  const Way &way = {});
+	/// Applies `rules`, and host A triggers the first of them.
+	void granted(const std::vector<Rule> &rules);
 	/// LAN ingress alone: the tc_index that a candidate carries on.
 	std::uint16_t candidate(const Packet &in, const std::string &dev = "lan0");
 	/// The remote's packet as it leaves to the host, un-masqueraded.

@@ -112,14 +112,14 @@ void DatapathTest::apply(std::vector<Rule> rules, unsigned generation, bool acti
 		{"pt_host_ports", tables.host_ports},
 	};
 	for (const auto &[name, entries] : port_tables) {
-		auto memory = must(MappedArray<std::uint32_t>::map(dp_->map_fd(name), name, Access::kWrite));
+		auto memory = must(MappedArray<std::uint32_t>::map(dp_->map_fd(name), name));
 		for (std::uint32_t i = 0; i < entries.size(); i++)
 			memory[PTRIG_PORT_INDEX(generation, 0, i)] = entries[i];
 	}
-	auto lists = must(MappedArray<ptrig_list>::map(dp_->map_fd("pt_lists"), "pt_lists", Access::kWrite));
+	auto lists = must(MappedArray<ptrig_list>::map(dp_->map_fd("pt_lists"), "pt_lists"));
 	for (std::size_t i = 0; i < tables.lists.size(); i++)
 		lists[generation * dp_->sizes.lists + i] = tables.lists[i];
-	auto records = must(MappedArray<ptrig_rule>::map(dp_->map_fd("pt_rules"), "pt_rules", Access::kWrite));
+	auto records = must(MappedArray<ptrig_rule>::map(dp_->map_fd("pt_rules"), "pt_rules"));
 	for (std::size_t i = 0; i < dp_->sizes.rules; i++)
 		records[generation * dp_->sizes.rules + i] = i < tables.rules.size() ? tables.rules[i] : ptrig_rule{};
 	slot_counters_.resize(std::max(slot_counters_.size(), tables.rules.size()));
