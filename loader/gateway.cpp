@@ -18,10 +18,13 @@ Gateway::Impl::Impl() = default;
 Gateway::Impl::~Impl() = default;
 
 Result<ptrig_state> read_state(const std::string &dir) {
-	auto map = MappedArray<ptrig_state>::open(dir, "pt_state", Access::kRead);
+	auto map = Map<std::uint32_t, ptrig_state>::open(dir, "pt_state", Access::kRead);
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
-	return (*map)[0];
+	auto state = map->lookup(0);
+	if (!state)
+		return tl::unexpected(std::move(state.error()));
+	return state->value_or(ptrig_state{});
 }
 
 Done check_netns(const ptrig_state &state, const std::string &dir) {
@@ -39,11 +42,12 @@ Done check_netns(const ptrig_state &state, const std::string &dir) {
 Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &path) {
 	auto impl = std::make_unique<Impl>();
 	impl->dir = path;
-	auto state = MappedArray<ptrig_state>::open(path, "pt_state", Access::kRead);
-	if (!state)
-		return tl::unexpected(std::move(state.error()));
+	auto state = Map<std::uint32_t, ptrig_state>::open(path, "pt_state", Access::kRead);
+	auto looked = read_state(path);
+	if (!state || !looked)
+		return tl::unexpected(state ? std::move(looked.error()) : std::move(state.error()));
 	impl->state = std::move(*state);
-	const ptrig_state &now = impl->state[0];
+	const ptrig_state &now = *looked;
 	if (now.abi != PTRIG_ABI)
 		return fail(fmt::format(
 			"the gateway at {} was started by another version (ABI {}, this one has {}): `ptrig up` "

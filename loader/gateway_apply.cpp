@@ -99,7 +99,10 @@ std::vector<std::string> Gateway::Impl::size_notes(const GatewayConfig &config) 
 }
 
 Done Gateway::Impl::prepare(const Tables &tables, const Live &next, const Live &before) const {
-	const std::uint32_t idle = active() ^ 1;
+	auto used = active();
+	if (!used)
+		return tl::unexpected(std::move(used.error()));
+	const std::uint32_t idle = *used ^ 1;
 	// A packet that began before the last switch may still be reading there.
 	auto done = wait_for_programs()
 			    .and_then([&] { return purge_sets(dir, before.first_set, before.next_set); })
@@ -156,8 +159,11 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 		return tl::unexpected(std::move(flipped.error()));
 	ApplyResult result;
 	result.changes = diff_rules((*before)->config.rules, config.rules);
-	result.notes = size_notes(config.gateway);
-	result.notes.insert(result.notes.end(), attached->conditions.begin(), attached->conditions.end());
+	result.notes = std::move(attached->lines);
+	const auto sizes_kept = size_notes(config.gateway);
+	result.notes.insert(result.notes.end(), sizes_kept.begin(), sizes_kept.end());
+	if (!options.quiet)
+		result.notes.insert(result.notes.end(), attached->conditions.begin(), attached->conditions.end());
 	auto closed = close_sessions_of(dir, attached->gone, result.notes);
 	auto ended = end_disallowed(dir, **before, *next, wanted->network);
 	if (!closed || !ended)
@@ -214,7 +220,9 @@ Result<ApplyResult> Gateway::edit(const std::function<Done(Config &)> &change) {
 	Config config = (*live)->config;
 	if (auto changed = change(config); !changed)
 		return tl::unexpected(std::move(changed.error()));
-	return impl_->replace(config, (*live)->config_path, AttachOptions{});
+	AttachOptions options;
+	options.quiet = config.gateway == (*live)->config.gateway; // what is waited for is no news then
+	return impl_->replace(config, (*live)->config_path, options);
 }
 
 Result<std::vector<std::string>> Gateway::reconcile() {

@@ -122,7 +122,7 @@ Done Attacher::add_addresses() {
 			continue;
 		if (auto done = addresses_.update(key, primary); !done)
 			return done;
-		if (const Link *link = wanted_.network.find(where.first); link && !*known)
+		if (const Link *link = wanted_.network.find(where.first); link && !*known && was_attached(where.first))
 			report_.lines.push_back(
 				fmt::format("wan {}: address {}", link->name, to_string(ip_from_net(where.second))));
 	}
@@ -251,7 +251,7 @@ Done Attacher::attach_xdp(const Link &link, ptrig_iface &entry) {
 
 Done Attacher::start_xdp(const Link &link, XdpContext context, ptrig_iface &entry) {
 	const std::string pin = link_pin(dir_, link.ifindex);
-	auto wanted = program("pt_xdp");
+	auto wanted = program(entry.flags & PTRIG_IFACE_LAN ? "pt_xdp_lan" : "pt_xdp_wan");
 	auto there = xdp_query(pin);
 	if (!wanted)
 		return tl::unexpected(std::move(wanted.error()));

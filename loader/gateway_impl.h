@@ -118,6 +118,7 @@ Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir)
 struct AttachOptions {
 	bool strict = false;  ///< the first failure is an error; else it is a condition and the interface waits
 	bool replace = false; ///< put the pinned programs in place of those that are attached
+	bool quiet = false;   ///< do not tell conditions
 };
 struct AttachReport {
 	std::vector<std::string> lines;      ///< what was done
@@ -166,7 +167,7 @@ class EventReader;
 struct Gateway::Impl {
 	std::string dir;
 	MapSizes sizes;
-	MappedArray<ptrig_state> state;             ///< read only
+	Map<std::uint32_t, ptrig_state> state;      ///< read only
 	std::set<std::string> told;                 ///< conditions that the last reconcile told
 	std::map<std::uint32_t, std::string> names; ///< of attached interfaces, by ifindex
 	std::unique_ptr<EventReader> events;
@@ -188,7 +189,8 @@ struct Gateway::Impl {
 
 	/// As of now: read again whenever another process has switched.
 	Result<std::shared_ptr<const Live>> live() const;
-	std::uint32_t active() const;
+	/// The generation in use.
+	Result<std::uint32_t> active() const;
 
 	Result<Wanted> want(const Config &config) const;
 	Result<Tables> compile_after(const Config &config, const Live &before) const;

@@ -133,11 +133,16 @@ Result<std::shared_ptr<Live>> read_live(const std::string &dir, std::uint32_t ge
 	auto fd = open_pin(path, Access::kRead);
 	if (!fd)
 		return tl::unexpected(std::move(fd.error()));
-	auto pages = MappedArray<Page>::map(fd->get(), path, Access::kRead);
-	if (!pages)
-		return tl::unexpected(std::move(pages.error()));
-	const auto *base = reinterpret_cast<const char *>((*pages)[0].bytes);
-	return decode(std::string_view(base, pages->size() * sizeof(Page)), path);
+	if (auto fits = check_sizes(fd->get(), path, sizeof(std::uint32_t), sizeof(Page)); !fits)
+		return tl::unexpected(std::move(fits.error()));
+	const Map<std::uint32_t, Page> pages(std::move(*fd), path);
+	std::string text;
+	auto read = pages.each([&](std::uint32_t, const Page &page) {
+		text.append(reinterpret_cast<const char *>(page.bytes), sizeof(page.bytes));
+	});
+	if (!read)
+		return tl::unexpected(std::move(read.error()));
+	return decode(text, path);
 }
 
 Done write_live(const std::string &dir, std::uint32_t generation, const Live &live) {
@@ -147,34 +152,37 @@ Done write_live(const std::string &dir, std::uint32_t generation, const Live &li
 	Fd fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "pt_live", sizeof(std::uint32_t), sizeof(Page), count, &opts));
 	if (!fd)
 		return system_error("make a map for the configuration", -fd.get());
-	auto pages = MappedArray<Page>::map(fd.get(), "pt_live", Access::kWrite);
+	auto pages = MappedArray<Page>::map(fd.get(), "pt_live");
 	if (!pages)
 		return tl::unexpected(std::move(pages.error()));
 	std::memcpy((*pages)[0].bytes, text.data(), text.size());
 	return pin_over(fd.get(), live_path(dir, generation));
 }
 
-std::uint32_t Gateway::Impl::active() const {
-	// The kernel's programs and other processes share this word.
-	auto &word = const_cast<std::uint32_t &>(state[0].active);
-	return std::atomic_ref<std::uint32_t>(word).load(std::memory_order_acquire) & 1;
+Result<std::uint32_t> Gateway::Impl::active() const {
+	auto now = state.lookup(0);
+	if (!now)
+		return tl::unexpected(std::move(now.error()));
+	return now->value_or(ptrig_state{}).active & 1;
 }
 
 Result<std::shared_ptr<const Live>> Gateway::Impl::live() const {
 	for (;;) {
-		const std::uint32_t generation = active();
-		const std::string path = live_path(dir, generation);
+		auto generation = active();
+		if (!generation)
+			return tl::unexpected(std::move(generation.error()));
+		const std::string path = live_path(dir, *generation);
 		struct stat st {};
 		if (stat(path.c_str(), &st) < 0) {
 			const int code = errno;
 			return system_error("read the live configuration: " + path, code);
 		}
 		// Each configuration is a map of its own, pinned once: the same inode is the same configuration.
-		const auto key = std::pair(generation, st.st_ino);
+		const auto key = std::pair(*generation, st.st_ino);
 		if (cached_ && key == cached_key_)
 			return cached_;
-		auto fresh = read_live(dir, generation);
-		if (active() != generation)
+		auto fresh = read_live(dir, *generation);
+		if (active().value_or(*generation) != *generation)
 			continue;
 		if (!fresh)
 			return tl::unexpected(std::move(fresh.error()));

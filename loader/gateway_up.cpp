@@ -71,11 +71,11 @@ Result<std::optional<std::string>> why_afresh(const std::string &dir) {
 					   : state.error().what);
 	if (auto same = check_netns(*state, dir); !same)
 		return tl::unexpected(std::move(same.error()));
-	auto fit = maps_fit(dir);
-	if (!fit)
-		return tl::unexpected(std::move(fit.error()));
-	if (!*fit)
-		return std::optional<std::string>("its maps are laid out differently");
+	auto misfit = maps_misfit(dir);
+	if (!misfit)
+		return tl::unexpected(std::move(misfit.error()));
+	if (!misfit->empty())
+		return std::optional(*misfit);
 	if (auto live = read_live(dir, state->active & 1); !live)
 		return std::optional(live.error().what);
 	return std::nullopt;

@@ -210,7 +210,8 @@ private:
 	std::size_t cpus_ = 0;
 };
 
-/// An array made with BPF_F_MMAPABLE, as memory. The kernel pads each value to 8 bytes.
+/// An array made with BPF_F_MMAPABLE, as memory to write (the kernel maps no descriptor without the right to). It
+/// pads each value to 8 bytes.
 template <typename V> class MappedArray {
 	static_assert(std::is_trivially_copyable_v<V> && alignof(V) <= 8);
 
@@ -230,21 +231,20 @@ public:
 			::munmap(base_, bytes_);
 	}
 
-	static Result<MappedArray> open(const std::string &dir, const char *name, Access access = Access::kWrite) {
-		auto fd = open_pin(dir + "/" + name, access);
+	static Result<MappedArray> open(const std::string &dir, const char *name) {
+		auto fd = open_pin(dir + "/" + name, Access::kWrite);
 		if (!fd)
 			return tl::unexpected(std::move(fd.error()));
-		return map(fd->get(), name, access);
+		return map(fd->get(), name);
 	}
-	static Result<MappedArray> map(int fd, const std::string &name, Access access) {
+	static Result<MappedArray> map(int fd, const std::string &name) {
 		auto info = check_sizes(fd, name, sizeof(std::uint32_t), sizeof(V));
 		if (!info)
 			return tl::unexpected(std::move(info.error()));
 		MappedArray array;
 		array.bytes_ = info->max_entries * kStride;
 		array.entries_ = info->max_entries;
-		void *base = ::mmap(nullptr, array.bytes_, access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE,
-				    MAP_SHARED, fd, 0);
+		void *base = ::mmap(nullptr, array.bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		if (base == MAP_FAILED)
 			return system_error("map " + name + " into memory");
 		array.base_ = base;

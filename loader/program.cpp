@@ -198,7 +198,7 @@ Result<std::uint32_t> tick_hz() {
 	return static_cast<std::uint32_t>((kSecond + tick.tv_nsec / 2) / tick.tv_nsec);
 }
 
-Result<bool> maps_fit(const std::string &dir) {
+Result<std::string> maps_misfit(const std::string &dir) {
 	LogSink sink;
 	for (const char *which : {"tc", "xdp"}) {
 		const std::unique_ptr<bpf_object, void (*)(bpf_object *)> object(open_object(which), bpf_object__close);
@@ -208,22 +208,24 @@ Result<bool> maps_fit(const std::string &dir) {
 		bpf_object__for_each_map(map, object.get()) {
 			if (bpf_map__is_internal(map))
 				continue;
-			const std::string path = dir + "/" + bpf_map__name(map);
-			if (access(path.c_str(), F_OK) != 0)
-				return false;
-			auto fd = open_pin(path, Access::kRead);
+			const std::string name = bpf_map__name(map);
+			if (access((dir + "/" + name).c_str(), F_OK) != 0)
+				return "there is no " + name;
+			auto fd = open_pin(dir + "/" + name, Access::kRead);
 			if (!fd)
 				return tl::unexpected(std::move(fd.error()));
 			bpf_map_info info{};
 			std::uint32_t size = sizeof(info);
 			if (const int rc = bpf_obj_get_info_by_fd(fd->get(), &info, &size); rc < 0)
-				return system_error("look at " + path, -rc);
+				return system_error("look at " + name, -rc);
+			const auto flags =
+				info.map_flags & ~std::uint32_t{BPF_F_RDONLY_PROG}; // the kernel's own on devmaps
 			if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
-			    info.value_size != bpf_map__value_size(map) || info.map_flags != bpf_map__map_flags(map))
-				return false;
+			    info.value_size != bpf_map__value_size(map) || flags != bpf_map__map_flags(map))
+				return name + " has another layout";
 		}
 	}
-	return true;
+	return std::string{};
 }
 
 Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_dir) {

@@ -23,8 +23,9 @@ void capture_libbpf_log();
 /// Jiffies a second (CONFIG_HZ): what the kernel says its tick is, in no unit of user space (USER_HZ is another).
 Result<std::uint32_t> tick_hz();
 
-/// Whether the maps pinned in `dir` have the types and entry sizes that these programs expect.
-Result<bool> maps_fit(const std::string &dir);
+/// Why the maps pinned in `dir` are not those that these programs expect ("pt_leases has another layout"); empty if
+/// they are.
+Result<std::string> maps_misfit(const std::string &dir);
 
 /// Both objects, loaded.
 class Programs {
