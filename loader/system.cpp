@@ -70,6 +70,7 @@ private:
 /// Starts it with no signal blocked or ignored and nothing inherited but the standard descriptors. Returns an errno.
 int spawn(const std::vector<std::string> &argv, const Pipe &out, const Pipe &err, pid_t &child) {
 	std::vector<char *> args;
+	args.reserve(argv.size() + 1);
 	for (const auto &argument : argv) {
 		args.push_back(const_cast<char *>(argument.c_str()));
 	}
