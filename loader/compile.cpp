@@ -32,6 +32,10 @@ std::uint64_t to_ns(nanoseconds time) {
 	return static_cast<std::uint64_t>(time.count());
 }
 
+bool same_open_ports(const std::vector<OpenRange> &a, const std::vector<OpenRange> &b) {
+	return a == b || (a.size() == b.size() && std::is_permutation(a.begin(), a.end(), b.begin()));
+}
+
 /// Gives out ids: the old one to a rule that keeps its name and open ports, else a new one.
 class Identities {
 public:
@@ -52,7 +56,7 @@ public:
 private:
 	std::uint32_t kept_id(const Rule &rule) {
 		const auto old = input_.previous.find(rule.name);
-		if (old == input_.previous.end() || !same_open_ports(old->second.open, rule.open))
+		if (old == input_.previous.end() || !same_leases(old->second, identity_of(rule, 0)))
 			return 0;
 		const std::uint32_t id = old->second.id, slot = slot_of(id);
 		if (counter_of(id) == 0 || slot >= is_taken_.size() || is_taken_[slot])
@@ -207,8 +211,12 @@ Done check_sizes(const Tables &tables) {
 
 } // namespace
 
-bool same_open_ports(const std::vector<OpenRange> &a, const std::vector<OpenRange> &b) {
-	return a == b || (a.size() == b.size() && std::is_permutation(a.begin(), a.end(), b.begin()));
+RuleIdentity identity_of(const Rule &rule, std::uint32_t id) {
+	return {id, rule.open, rule.remotes.kind == Remotes::Kind::kContacted};
+}
+
+bool same_leases(const RuleIdentity &a, const RuleIdentity &b) {
+	return a.per_remote == b.per_remote && same_open_ports(a.open, b.open);
 }
 
 Result<Tables> compile(const CompileInput &input) {
@@ -227,7 +235,7 @@ Result<Tables> compile(const CompileInput &input) {
 	std::vector<std::uint16_t> slots(ids.size());
 	for (std::size_t i = 0; i < ids.size(); ++i) {
 		const Rule &rule = config.rules[i];
-		if (!tables.identities.try_emplace(rule.name, RuleIdentity{ids[i], rule.open}).second)
+		if (!tables.identities.try_emplace(rule.name, identity_of(rule, ids[i])).second)
 			return fail(fmt::format("two rules are named {}", quoted(rule.name)), Status::kInput);
 		slots[i] = static_cast<std::uint16_t>(slot_of(ids[i]));
 		if (!rule.enabled)

@@ -13,7 +13,7 @@ RuleDiff changed(const Rule &before, const Rule &after) {
 		if (key.write(before) != key.write(after))
 			diff.keys.emplace_back(key.name);
 	// A disabled rule loses its leases.
-	diff.keeps_leases = after.enabled && same_open_ports(before.open, after.open);
+	diff.keeps_leases = after.enabled && same_leases(identity_of(before, 0), identity_of(after, 0));
 	return diff;
 }
 

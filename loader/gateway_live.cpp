@@ -100,7 +100,7 @@ Result<std::shared_ptr<Live>> decode(std::string_view text, const std::string &p
 		return fail(path + " is cut short");
 	for (const Rule &rule : live->config.rules)
 		if (const auto found = live->identities.find(rule.name); found != live->identities.end())
-			found->second.open = rule.open;
+			found->second = identity_of(rule, found->second.id);
 	live->index();
 	return live;
 }

@@ -61,7 +61,7 @@ TEST_F(Identity, SameNameAndOpenPortsKeepTheId) {
 	Rule other = a;
 	other.trigger = {test::ports("99/udp")};
 	other.timeout = seconds(5);
-	other.remotes.kind = Remotes::Kind::kContacted;
+	other.remotes = {Remotes::Kind::kSet, {Prefix{Ip4{0xC6336400}, 24}}};
 	std::swap(other.open[0], other.open[1]);
 	next({b, other});
 	EXPECT_EQ(id_of("a"), id(1, 0));
@@ -115,6 +115,16 @@ TEST_F(Identity, DisabledRulesKeepTheirsButHaveNoRecord) {
 	EXPECT_EQ(id_of("c"), id(1, 2)) << "the slot of a disabled rule is taken";
 	a.enabled = true;
 	EXPECT_EQ(next({a, test::rule("b", "2/tcp", "1002/tcp")}).rules[0].id, id(1, 0));
+}
+
+TEST_F(Identity, LeasesOfAnotherKindAreNotKept) {
+	Rule rule = test::rule("a", "1/tcp", "1001/tcp");
+	next({rule});
+	rule.remotes.kind = Remotes::Kind::kContacted;
+	next({rule});
+	EXPECT_EQ(id_of("a"), id(2, 0));
+	next({rule});
+	EXPECT_EQ(id_of("a"), id(2, 0));
 }
 
 TEST_F(Identity, CountersWrapWithoutZero) {
