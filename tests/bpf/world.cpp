@@ -8,6 +8,9 @@
 #include <fstream>
 #include <functional>
 #include <linux/if_tun.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -208,6 +211,27 @@ void ip_batch(Ns ns, const std::string &lines) {
 
 void nft(const std::string &ruleset) {
 	feed("nft -f -", ruleset);
+}
+
+void forget_flows() {
+	// A delete without a tuple deletes all (nf_conntrack_netlink.c, ctnetlink_del_conntrack).
+	struct {
+		nlmsghdr header;
+		nfgenmsg family;
+	} request{};
+	request.header.nlmsg_len = sizeof(request);
+	request.header.nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+	request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	request.family.nfgen_family = AF_INET;
+	const Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+	char answer[256];
+	if (::send(fd.get(), &request, sizeof(request), 0) < 0 || ::recv(fd.get(), answer, sizeof(answer), 0) < 0)
+		throw std::runtime_error(errno_text("flush conntrack"));
+}
+
+std::string flows() {
+	std::ifstream file("/proc/self/net/nf_conntrack");
+	return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
 namespace {

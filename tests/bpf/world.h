@@ -42,9 +42,13 @@ std::uint32_t ifindex(const std::string &name);
 void ip_batch(Ns ns, const std::string &lines);
 /// Runs `nft -f -` on the gateway.
 void nft(const std::string &ruleset);
+/// Empties the gateway's conntrack.
+void forget_flows();
+/// The gateway's conntrack as text, a line a flow.
+std::string flows();
 
 /// A socket (SOCK_DGRAM or SOCK_STREAM) bound to address:port in a namespace; a stream socket listens unless
-/// `connect_to` is called on it. Throws on error.
+/// told not to. Throws on error.
 Fd socket_at(Ns ns, int type, const std::string &address, std::uint16_t port, bool listening = true);
 void send_to(const Fd &socket, const std::string &address, std::uint16_t port, const std::string &text);
 /// Waits (with a deadline) for a datagram; returns where it came from as "address:port".
