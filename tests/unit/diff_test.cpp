@@ -46,11 +46,13 @@ TEST(Diff, LeasesLiveOnAsLongAsTheOpenPortsStay) {
 	EXPECT_EQ(changed([](Rule &r) { r.open.push_back(test::open_ports("2/udp")); }), "~r open !");
 	EXPECT_EQ(changed([](Rule &r) { r.open[0].host_first = 7; }), "~r open !");
 	EXPECT_EQ(changed([](Rule &r) { r.enabled = false; }), "~r enabled !");
+	EXPECT_EQ(changed([](Rule &r) { r.timeout = seconds(3), r.log = false; }), "~r timeout log");
 	EXPECT_EQ(changed([](Rule &r) {
-			  r.remotes.kind = Remotes::Kind::kContacted;
-			  r.log = false;
+			  r.remotes = {Remotes::Kind::kSet, {test::prefix("10.0.0.0/8")}};
 		  }),
-		  "~r remotes log");
+		  "~r remotes");
+	// Leases per remote lie under other keys.
+	EXPECT_EQ(changed([](Rule &r) { r.remotes.kind = Remotes::Kind::kContacted; }), "~r remotes !");
 }
 
 TEST(Diff, NamesEveryKeyThatDiffers) {
