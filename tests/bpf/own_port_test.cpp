@@ -1,0 +1,154 @@
+// The host's own packets from an open port: the port looks the same to every remote (RFC 4787 REQ-1).
+#include <arpa/inet.h>
+
+#include "tests/bpf/harness.h"
+
+namespace ptrig::test {
+namespace {
+
+const Packet kInvite = Udp{.sport = 5060, .dport = 5060} / "INVITE";
+const Packet kOut = kFromHost / kHostToRemote / kReply / "out", kIn = kFromRemote / kRemoteToWan / kKnock / "in";
+
+class OwnPort : public DatapathTest {};
+
+TEST_F(OwnPort, OpensASession) {
+	granted({media()});
+	Packet out;
+	EXPECT_EQ(lan_in(kOut, &out), PTRIG_OPENED);
+	EXPECT_EQ(l3(out), kWanToRemote / kReply / "out");
+	const Pair pair = session();
+	EXPECT_FALSE(pair.halfopen);
+	EXPECT_EQ(pair.lan.state, PTRIG_SESSION_ESTABLISHED);
+	EXPECT_TRUE(pair.lan.flags & PTRIG_SESSION_OWN);
+	EXPECT_EQ(pair.lan.packets, 1U);
+	EXPECT_EQ(lease("media")->sessions, 1U);
+	EXPECT_EQ(lan_in(kOut, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(out, kToRemote / kWanToRemote / kReply / "out");
+	EXPECT_EQ(wan_in(kIn, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(l3(out), kRemoteToHost / kKnock / "in");
+}
+
+TEST_F(OwnPort, TheSamePortToEveryRemote) {
+	granted({media()});
+	for (const std::string &remote : {kRemote, kRemote2, kFar}) {
+		Packet out;
+		EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = remote} / kReply, &out), PTRIG_OPENED);
+		EXPECT_EQ(l3(out), (Ip4{.src = kWan, .dst = remote, .ttl = 63} / kReply));
+	}
+}
+
+TEST_F(OwnPort, Mapped) {
+	Rule rule = media();
+	rule.open = {open(udp(6000, 6010), 7000)};
+	granted({rule});
+	Packet out;
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 9}, &out), PTRIG_OPENED);
+	EXPECT_EQ(l3(out), (kWanToRemote / Udp{.sport = 6003, .dport = 9}));
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 6003, .dport = 9}), PTRIG_NOT_TRIGGER);
+}
+
+TEST_F(OwnPort, Tcp) {
+	Rule rule = ident();
+	rule.open = {open(test::tcp(50000, 50010))};
+	granted({rule});
+	const test::Tcp syn{.sport = 50000, .dport = 9}, ack{.sport = 50000, .dport = 9, .flags = kAck},
+		answer{.sport = 9, .dport = 50000, .flags = kSyn | kAck};
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / ack), PTRIG_NOT_TRIGGER) << "begins with a SYN";
+	Packet out;
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / syn, &out), PTRIG_OPENED);
+	EXPECT_EQ(l3(out), kWanToRemote / syn);
+	EXPECT_EQ(session().lan.state, PTRIG_SESSION_TRANSITORY);
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / answer), PTRIG_FORWARDED);
+	EXPECT_EQ(session().lan.state, PTRIG_SESSION_TRANSITORY);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / ack), PTRIG_FORWARDED);
+	EXPECT_EQ(session().lan.state, PTRIG_SESSION_ESTABLISHED);
+}
+
+TEST_F(OwnPort, NotWithoutALiveLeaseOfThisHost) {
+	apply({media()});
+	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER);
+	ASSERT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
+	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(lan_in(kFromHost2 / kHostToRemote / kReply), PTRIG_NOT_TRIGGER)
+		<< "another machine under its address";
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 16391, .dport = 7000}), PTRIG_NOT_TRIGGER);
+	age_lease("media", minutes(10));
+	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER);
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(OwnPort, NotToElsewhereThanTheLeasesWan) {
+	granted({media()});
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = "192.168.88.5"} / kReply), PTRIG_NOT_TRIGGER) << "lan1";
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kLanAddr} / kReply), PTRIG_NOT_TRIGGER) << "the gateway";
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote1} / kReply), PTRIG_NOT_TRIGGER) << "wan1";
+	wan_address("wan0", kWan, false);
+	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER) << "the address is gone";
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(OwnPort, RemotesThatMayNotComeInAreLeftToMasquerade) {
+	config_.gateway.deny_remotes = {prefix(kRemote2)};
+	Rule rule = media();
+	rule.remotes = {Remotes::Kind::kSet, {prefix("203.0.113.0", 24)}};
+	granted({rule});
+	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kFar} / kReply), PTRIG_NOT_TRIGGER);
+}
+
+TEST_F(OwnPort, OfAContactedLeaseToItsRemoteOnly) {
+	Rule rule = media();
+	rule.remotes.kind = Remotes::Kind::kContacted;
+	granted({rule});
+	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
+}
+
+TEST_F(OwnPort, AtALimitThePacketIsMasqueraded) {
+	Rule rule = media();
+	rule.session_limit = 1;
+	granted({rule});
+	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(lease("media")->sessions, 1U);
+}
+
+TEST_F(OwnPort, TableFull) {
+	use({.sessions = 1});
+	granted({media()});
+	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
+}
+
+TEST_F(OwnPort, TheTriggerPortIsATriggerStill) {
+	// SIP: from 5060 to 5060, which is also open. The first packet triggers; later ones never see WAN egress.
+	Rule sip = media();
+	sip.open = {open(udp(5060))};
+	granted({sip});
+	age_lease("media", minutes(5));
+	const auto before = lease("media")->info.refreshed_ns;
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
+	EXPECT_GT(lease("media")->info.refreshed_ns, before);
+	age_lease("media", minutes(5));
+	look_due();
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_FORWARDED);
+	EXPECT_GT(lease("media")->info.refreshed_ns, before);
+}
+
+TEST_F(OwnPort, AnOpenPortThatTriggersAnotherRule) {
+	Rule other = ident();
+	other.trigger = {udp(7000)};
+	granted({media(), other});
+	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED) << "from 16384 to 7000, a trigger of the other rule";
+	EXPECT_FALSE(lease("ident")) << "it does not leave through the firewall, so nothing is granted";
+}
+
+TEST_F(OwnPort, TtlAndMtu) {
+	granted({media()});
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote, .ttl = 1} / kReply), PTRIG_TTL_EXPIRED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply / Fill{1473}), PTRIG_TOO_BIG);
+}
+
+} // namespace
+} // namespace ptrig::test
