@@ -1,6 +1,8 @@
 // Any bytes as a configuration file: it is read without a fault, its errors are printable and at a place,
 // and what is right prints, reads back and compiles the same.
-// Build: clang++-14 -fsanitize=fuzzer,address,undefined, with the sources of the loader that are pure.
+// Build: clang++-14 -fsanitize=fuzzer,address,undefined -fno-sanitize=unreachable, with the loader's rule*.cpp,
+// toml_reader.cpp, port_index.cpp, compile*.cpp, diff.cpp and check*.cpp. (toml++ 3.3.0 marks a place unreachable
+// that characters beyond ASCII reach; mended upstream by its pull request 305.)
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -40,6 +40,10 @@ TEST(ConfigErrors, Syntax) {
 	expect_errors("[gateway]\nwan = \"a\"\nwan = \"b\"\n", {"3:7: TOML: "});
 	expect_errors("[gateway]\n[gateway]\n", {"2:1: TOML: "});
 	expect_errors("\xff\xfe", {"1:1: TOML: "});
+	// Characters beyond ASCII outside of texts.
+	expect_errors("é = 1\n", {"1:1: TOML: "});
+	expect_errors("[gateway]\nwan = é\n", {"2:7: TOML: "});
+	expect_errors("[gateway]\nwan = [\"é\"é\n", {"2:11: TOML: "});
 	// toml++ 3.3.0 would assert on these.
 	expect_errors("[.a]\n", {"1:2: TOML: "});
 	expect_errors("[[[a]]]\n", {"1:3: TOML: "});

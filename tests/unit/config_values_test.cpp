@@ -99,6 +99,7 @@ TEST(Config, TimeoutsAndLimits) {
 TEST(Config, RuleKeys) {
 	EXPECT_FALSE(rule_with("enabled = false").enabled);
 	EXPECT_EQ(rule_with("description = \"a \\\"b\\\" é\"").description, "a \"b\" é");
+	EXPECT_EQ(rule_with("description = \"\"\"\\\n  §\"\"\"").description, "§");
 	EXPECT_EQ(rule_with("timeout = \"1s\"").timeout, seconds(1));
 	EXPECT_EQ(rule_with("timeout = \"7d\"").timeout, std::chrono::hours(168));
 	EXPECT_EQ(rule_with("refresh = \"traffic\"").refresh, Refresh::kTraffic);

@@ -22,9 +22,18 @@ std::uint64_t bytes_of(const std::string &map, const GatewayConfig &gateway, uns
 	return 0;
 }
 
+/// The source tree's bpf/: beside this file, or, where the compiler was told to cut file names, above the build.
+fs::path bpf_sources() {
+	fs::path tree = fs::path(__FILE__).parent_path() / "../..";
+	for (fs::path up = fs::current_path(); !fs::exists(tree / "bpf/maps.h") && up != up.root_path();
+	     up = up.parent_path())
+		tree = up;
+	return tree / "bpf";
+}
+
 TEST(MapMemory, KnowsEveryMapOfTheSources) {
-	const fs::path bpf = fs::path(__FILE__).parent_path() / "../../bpf";
-	ASSERT_TRUE(fs::exists(bpf)) << bpf;
+	const fs::path bpf = bpf_sources();
+	ASSERT_TRUE(fs::exists(bpf / "maps.h")) << bpf;
 	const std::regex macro("PT_MAP\\((pt_[a-z_]+)"), plain("\\} (pt_[a-z_]+) SEC\\(\"\\.maps\"\\)");
 	std::set<std::string> in_sources;
 	for (const auto &file : fs::directory_iterator(bpf)) {
