@@ -1,0 +1,279 @@
+// The accelerator: established sessions with the cached hop, byte for byte as TC would send them; whatever else it
+// sees goes on to TC as it is.
+#include <linux/if_link.h>
+#include <netinet/in.h>
+
+#include "tests/bpf/harness.h"
+
+namespace ptrig::test {
+namespace {
+
+const Packet kIn = kFromRemote / kRemoteToWan / kKnock / "in", kOut = kFromHost / kHostToRemote / kReply / "out";
+const Tcp kTcpIn{.sport = 4000, .dport = 113, .flags = kAck}, kTcpOut{.sport = 113, .dport = 4000, .flags = kAck};
+
+class Xdp : public DatapathTest {
+protected:
+	void SetUp() override {
+		DatapathTest::SetUp();
+		if (IsSkipped() || HasFatalFailure())
+			return;
+		auto devs = dp().map<std::uint32_t, std::uint32_t>("pt_devs");
+		for (const std::string dev : {"lan0", "wan0"}) {
+			interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | PTRIG_IFACE_XDP);
+			ASSERT_TRUE(devs.update(ifindex(dev), ifindex(dev)));
+			ASSERT_EQ(bpf_xdp_attach(static_cast<int>(ifindex(dev)), pass_.get(), XDP_FLAGS_DRV_MODE,
+						 nullptr),
+				  0);
+		}
+		Rule both = media();
+		both.open = {open(udp(16384)), open(udp(6000), 7000), open(tcp(113))};
+		granted({both});
+		establish(kKnock, kReply);
+		tcp_handshake();
+	}
+	void TearDown() override {
+		for (const std::string dev : {"lan0", "wan0"})
+			if (in_world())
+				bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
+		DatapathTest::TearDown();
+	}
+	/// An established session whose both directions TC has just looked at.
+	void establish(const Packet &in, const Packet &out) {
+		ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / in), PTRIG_OPENED);
+		ASSERT_EQ(lan_in(kFromHost / kHostToRemote / out), PTRIG_ESTABLISHED);
+		ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / in), PTRIG_FORWARDED);
+	}
+	void tcp_handshake() {
+		const Tcp syn{.sport = 4000, .dport = 113}, syn_ack{.sport = 113, .dport = 4000, .flags = kSyn | kAck};
+		ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / syn), PTRIG_OPENED);
+		ASSERT_EQ(lan_in(kFromHost / kHostToRemote / syn_ack), PTRIG_ESTABLISHED);
+		ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kTcpOut), PTRIG_FORWARDED);
+		ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED);
+	}
+	enum ptrig_reason xdp_wan(const Packet &in, Packet *out = nullptr) {
+		return run(Hook::kXdpWan, "wan0", in, out);
+	}
+	enum ptrig_reason xdp_lan(const Packet &in, Packet *out = nullptr) {
+		return run(Hook::kXdpLan, "lan0", in, out);
+	}
+	void edit_all(const std::function<void(ptrig_session &)> &edit) {
+		auto map = dp().map<ptrig_session_key, ptrig_session>("pt_sessions");
+		const auto keys = map.keys();
+		for (const auto &key : keys.value()) {
+			auto value = map.lookup(key)->value();
+			edit(value);
+			ASSERT_TRUE(map.update(key, value));
+		}
+	}
+
+private:
+	Fd pass_ = in_world() ? xdp_pass() : Fd();
+};
+
+TEST_F(Xdp, BothDirections) {
+	Packet out;
+	EXPECT_EQ(xdp_wan(kIn, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(out, kToHost / kRemoteToHost / kKnock / "in");
+	EXPECT_EQ(xdp_lan(kOut, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(out, kToRemote / kWanToRemote / kReply / "out");
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn / "in", &out), PTRIG_FORWARDED);
+	EXPECT_EQ(out, kToHost / kRemoteToHost / kTcpIn / "in");
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / kTcpOut / "out", &out), PTRIG_FORWARDED);
+	EXPECT_EQ(out, kToRemote / kWanToRemote / kTcpOut / "out");
+}
+
+TEST_F(Xdp, Mapped) {
+	const Udp in{.sport = 4000, .dport = 6000}, out{.sport = 7000, .dport = 4000};
+	establish(in, out);
+	Packet seen;
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / in / "x", &seen), PTRIG_FORWARDED);
+	EXPECT_EQ(seen, (kToHost / kRemoteToHost / Udp{.sport = 4000, .dport = 7000} / "x"));
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / out / "y", &seen), PTRIG_FORWARDED);
+	EXPECT_EQ(seen, (kToRemote / kWanToRemote / Udp{.sport = 6000, .dport = 4000} / "y"));
+}
+
+TEST_F(Xdp, Counts) {
+	for (int i = 0; i < 3; i++)
+		EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	for (const Pair &pair : sessions())
+		EXPECT_EQ(pair.wan.packets, pair.lan_key.proto == IPPROTO_UDP ? 2U + 3 : 2U);
+}
+
+TEST_F(Xdp, Checksums) {
+	for (const Csum csum : {kRight, kZero, kWrong})
+		for (const std::size_t n : {0, 1, 2, 63, 64, 1400}) {
+			Packet seen;
+			const Udp udp{.sport = 7000, .dport = 16384, .csum = csum};
+			EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / udp / Fill{n}, &seen), PTRIG_FORWARDED);
+			EXPECT_EQ(seen, kToHost / kRemoteToHost / udp / Fill{n});
+			Tcp tcp = kTcpOut;
+			tcp.csum = csum.mode == Csum::Mode::kZero ? kRight : csum;
+			EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / tcp / Fill{n}, &seen), PTRIG_FORWARDED);
+			EXPECT_EQ(seen, kToRemote / kWanToRemote / tcp / Fill{n});
+		}
+	Ip4 from = kRemoteToWan, to = kRemoteToHost;
+	from.csum = to.csum = kWrong;
+	Packet seen;
+	EXPECT_EQ(xdp_wan(kFromRemote / from / kKnock, &seen), PTRIG_FORWARDED);
+	EXPECT_EQ(seen, kToHost / to / kKnock);
+}
+
+TEST_F(Xdp, UdpResultZeroIsWrittenAsAllOnes) {
+	for (unsigned i = 0; i <= 0xffff; i++) {
+		const Packet payload = Bytes{static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)};
+		const Bytes after = (kToHost / kRemoteToHost / kKnock / payload).bytes();
+		if (after[40] != 0xff || after[41] != 0xff)
+			continue;
+		Packet seen;
+		EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / payload, &seen), PTRIG_FORWARDED);
+		EXPECT_EQ(seen, Packet(after));
+		return;
+	}
+	FAIL() << "no payload gives that sum";
+}
+
+TEST_F(Xdp, AsTcDoes) {
+	for (std::size_t n = 0; n < 1473; n += 7)
+		for (const int ttl : {2, 64, 255}) {
+			Packet by_xdp, by_tc;
+			Ip4 ip = kRemoteToWan;
+			ip.ttl = static_cast<std::uint8_t>(ttl), ip.tos = static_cast<std::uint8_t>(n), ip.df = n % 2;
+			EXPECT_EQ(xdp_wan(kFromRemote / ip / kKnock / Fill{n}, &by_xdp), PTRIG_FORWARDED);
+			EXPECT_EQ(wan_in(kFromRemote / ip / kKnock / Fill{n}, &by_tc), PTRIG_FORWARDED);
+			EXPECT_EQ(by_xdp, by_tc);
+		}
+}
+
+TEST_F(Xdp, EthernetPaddingStays) {
+	Packet seen;
+	const Packet padding = Fill{16}, in = Packet(kIn.bytes()) / padding;
+	EXPECT_EQ(xdp_wan(in, &seen), PTRIG_FORWARDED);
+	EXPECT_EQ(seen, Packet((kToHost / kRemoteToHost / kKnock / "in").bytes()) / padding);
+}
+
+TEST_F(Xdp, NoSession) {
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / Udp{.sport = 7001, .dport = 16384}), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / Udp{.sport = 7000, .dport = 53}), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote2, .dst = kWan} / kKnock), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWanSecond} / kKnock), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / Tcp{.sport = 16384, .dport = 7000, .flags = kAck}), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, ASideIsASide) {
+	EXPECT_EQ(run(Hook::kXdpLan, "lan0", kFromHost / kRemoteToWan / kKnock), PTRIG_TO_TC)
+		<< "a LAN host that plays the remote";
+	EXPECT_EQ(run(Hook::kXdpWan, "wan0", kFromRemote / kHostToRemote / kReply), PTRIG_TO_TC)
+		<< "a remote that plays the host";
+}
+
+TEST_F(Xdp, HalfOpenSessionsAreTcs) {
+	ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 7001, .dport = 16384}), PTRIG_OPENED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / Udp{.sport = 7001, .dport = 16384}), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / Udp{.sport = 16384, .dport = 7001}), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, OtherStatesAreTcs) {
+	for (const std::uint8_t state : {PTRIG_SESSION_HALFOPEN, PTRIG_SESSION_TRANSITORY, PTRIG_SESSION_CLOSING}) {
+		edit_all([&](ptrig_session &s) { s.state = state; });
+		EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+		EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC);
+	}
+}
+
+TEST_F(Xdp, FlagsThatMean) {
+	for (const int flags :
+	     {kSyn + 0, kFin + 0, kRst + 0, kSyn + kAck, kFin + kAck, kRst + kAck, kPsh + kAck + kFin}) {
+		Tcp in = kTcpIn, out = kTcpOut;
+		in.flags = out.flags = static_cast<std::uint8_t>(flags);
+		EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / in), PTRIG_TO_TC) << flags;
+		EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / out), PTRIG_TO_TC) << flags;
+	}
+	for (const int flags : {kAck + 0, kPsh + kAck, kPsh + kAck + kUrg, kAck + 0xc0}) {
+		Tcp in = kTcpIn;
+		in.flags = static_cast<std::uint8_t>(flags);
+		EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / in), PTRIG_FORWARDED) << flags;
+	}
+}
+
+TEST_F(Xdp, FragmentsOptionsVlanIcmpArp) {
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = true} / kKnock),
+		  PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .offset = 8} / kKnock),
+		  PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .options = Bytes(4, 1)} / kKnock),
+		  PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Vlan{5} / kRemoteToWan / kKnock), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / Icmp{}), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(Eth{.src = kRemoteMac, .dst = kWanMac, .type = 0x0806} / Fill{46}), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .proto = 47} / kKnock), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .version = 6} / kKnock), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, CutShort) {
+	for (const Packet &whole : {kIn, kFromRemote / kRemoteToWan / kTcpIn / "payload"})
+		for (std::size_t n = 14; n < whole.bytes().size(); n++)
+			EXPECT_EQ(xdp_wan(whole.cut(n)), PTRIG_TO_TC) << n;
+}
+
+TEST_F(Xdp, LengthsThatLie) {
+	for (const std::uint16_t total : {0, 19, 20, 27, 31, 65535})
+		EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .total = total} / kKnock / "in"),
+			  PTRIG_TO_TC)
+			<< total;
+	for (const std::uint16_t total : {20, 39})
+		EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .total = total} / kTcpIn), PTRIG_TO_TC)
+			<< total;
+	for (const std::uint16_t length : {0, 7, 11, 65535})
+		EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / Udp{.sport = 7000, .dport = 16384, .length = length} /
+				  "in"),
+			  PTRIG_TO_TC)
+			<< length;
+}
+
+TEST_F(Xdp, TtlUsedUp) {
+	for (const std::uint8_t ttl : {0, 1}) {
+		EXPECT_EQ(xdp_wan(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .ttl = ttl} / kKnock), PTRIG_TO_TC);
+		EXPECT_EQ(xdp_lan(kFromHost / Ip4{.src = kHost, .dst = kRemote, .ttl = ttl} / kReply), PTRIG_TO_TC);
+	}
+}
+
+TEST_F(Xdp, TooBig) {
+	Packet seen;
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1472}, &seen), PTRIG_FORWARDED)
+		<< "1500 bytes fit";
+	EXPECT_EQ(seen, kToHost / kRemoteToHost / kKnock / Fill{1472});
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1473}), PTRIG_TO_TC);
+	edit_all([](ptrig_session &s) { s.mtu = 1280; });
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1252}), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1253}), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, OnePacketASecondIsTcs) {
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	edit_all([](ptrig_session &s) { s.checked -= 1000; });
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC) << "until TC has looked";
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC) << "each direction for itself";
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_FORWARDED);
+}
+
+TEST_F(Xdp, OnlyTowardsDevicesThatTakeRedirectedFrames) {
+	interface("lan0", PTRIG_IFACE_LAN);
+	edit_all([](ptrig_session &s) { s.checked -= 1000; });
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC) << "lan0 takes none";
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_FORWARDED) << "wan0 does";
+}
+
+TEST_F(Xdp, ADeviceThatIsGoneLosesNothing) {
+	ASSERT_TRUE((dp().map<std::uint32_t, std::uint32_t>("pt_devs").erase(ifindex("lan0"))));
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC) << "TC still knows the way";
+}
+
+} // namespace
+} // namespace ptrig::test
