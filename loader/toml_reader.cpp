@@ -15,6 +15,7 @@
 
 #include "loader/rule_key.h"
 #include "loader/rule_text.h"
+#include "loader/toml_depth.h"
 
 namespace ptrig {
 namespace {
@@ -98,6 +99,10 @@ public:
 	    : file_(file), rules_only_(rules_only), state_(state) {}
 
 	void read(std::string_view text) {
+		if (const auto deep = find_deep_key(text)) {
+			error(*deep, fmt::format("TOML: a key of more than {} parts", kMostKeyParts));
+			return;
+		}
 		try {
 			const toml::table root = toml::parse(text, std::string_view(file_));
 			read_root(root);

@@ -50,6 +50,29 @@ TEST(ConfigErrors, Syntax) {
 	expect_errors("[[=\n", {"1:3: TOML: "});
 }
 
+// The library frees nested tables by recursion: a file must not be able to use up the stack.
+TEST(ConfigErrors, KeysOfVeryManyParts) {
+	const auto dotted = [](int parts) {
+		std::string key = "a";
+		for (int i = 1; i < parts; ++i)
+			key += i % 2 ? ".a" : " . \"a.b\"";
+		return key;
+	};
+	expect_errors("# .................\n  " + dotted(17) + " = 1\n", {"2:3: TOML: a key of more than 16 parts"});
+	expect_errors("[" + dotted(1000000) + "]\n", {"1:2: TOML: a key of more than 16 parts"});
+	expect_errors("[[rule]]\nname = { " + dotted(17) + " = 1 }\n", {"2:10: TOML: a key of more than 16 parts"});
+	expect_errors("\"é\"." + dotted(16) + " = 1\n", {"1:1: TOML: a key of more than 16 parts"});
+	expect_errors(dotted(16) + " = 1\n", {"1:1: unknown \"a\""});
+	// Dots in texts are no keys.
+	const std::vector<std::string> texts{"\"................. \\\" .................\"", "'................. \"'",
+					     "\"\"\"................\\\n \"\".................\"\"\"",
+					     "'''................. ''.'''"};
+	for (const std::string &text : texts)
+		expect_errors("[[rule]]\nname = \"r\"\ndescription = " + text +
+				      "\ntrigger = [\"1/tcp\"]\nopen = [\"2000/tcp\"]\n",
+			      {});
+}
+
 TEST(ConfigErrors, UnknownTablesAndKeysWithTheNearest) {
 	expect_errors("[gatway]\n", {"1:2: unknown \"gatway\": did you mean [gateway]?"});
 	expect_errors("[[rules]]\n", {"1:3: unknown \"rules\": did you mean [[rule]]?"});
