@@ -113,7 +113,7 @@ Done Gateway::Impl::prepare(const Tables &tables, const Live &next, const Live &
 	return done;
 }
 
-Done Gateway::Impl::flip(const Live &next) {
+Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	auto map = MappedArray<ptrig_state>::open(dir, "pt_state");
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
@@ -121,12 +121,13 @@ Done Gateway::Impl::flip(const Live &next) {
 	const std::uint32_t idle = now.active ^ 1;
 	now.applied_ns = boot_now_ns();
 	std::atomic_ref<std::uint32_t>(now.active).store(idle, std::memory_order_release);
-	now.generation = static_cast<std::uint32_t>(next.generation);
+	now.generation = static_cast<std::uint32_t>(next->generation);
 	// From here on the new set is live: the rest tidies up, and the next switch or sweep does it if this one
 	// cannot.
 	if (wait_for_programs())
-		purge_sets(dir, next.first_set, next.next_set);
+		purge_sets(dir, next->first_set, next->next_set);
 	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
+	remember(idle, std::move(next));
 	return {};
 }
 
@@ -155,7 +156,7 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 		purge_sets(dir, (*before)->first_set, (*before)->next_set);
 		return tl::unexpected(std::move(attached.error()));
 	}
-	if (auto flipped = flip(*next); !flipped)
+	if (auto flipped = flip(next); !flipped)
 		return tl::unexpected(std::move(flipped.error()));
 	ApplyResult result;
 	result.changes = diff_rules((*before)->config.rules, config.rules);
@@ -181,7 +182,7 @@ Done Gateway::Impl::first_tables(const Config &config, const std::string &config
 	if (!tables)
 		return tl::unexpected(std::move(tables.error()));
 	const auto next = next_live(config, config_path, *tables, none, first_set_after(none));
-	return prepare(*tables, *next, none).and_then([&] { return flip(*next); });
+	return prepare(*tables, *next, none).and_then([&] { return flip(next); });
 }
 
 Result<ApplyResult> Gateway::apply(const Config &config, const std::string &config_path) {

@@ -205,9 +205,12 @@ struct Gateway::Impl {
 	/// Write the generation that is idle.
 	Done prepare(const Tables &tables, const Live &next, const Live &before) const;
 	/// Make it the active one.
-	Done flip(const Live &next);
+	Done flip(std::shared_ptr<const Live> next);
 
 private:
+	/// What live() finds from now on, without reading what this process has just written.
+	void remember(std::uint32_t generation, std::shared_ptr<const Live> live);
+
 	mutable std::shared_ptr<const Live> cached_;
 	mutable std::pair<std::uint32_t, ino_t> cached_key_{};
 };

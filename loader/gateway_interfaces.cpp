@@ -36,10 +36,8 @@ public:
 				add_default_route();
 			else
 				add_named("wan", name, PTRIG_IFACE_WAN);
-		if (wanted_.interfaces.empty() && named_ > 0 && !wanted_.wrong)
-			wanted_.wrong =
-				Error{Status::kInput, fmt::format("{} (there are: {})", fmt::join(missing_, "; "),
-								  wanted_.network.describe())};
+		if (const auto missing = missing_lan(); !missing.empty() && !wanted_.wrong)
+			wanted_.wrong = Error{Status::kInput, missing};
 		check_prefixes();
 	}
 
@@ -60,14 +58,20 @@ private:
 			refuse(fmt::format("{} is both lan and wan", link.name));
 	}
 	void add_named(const char *side, const std::string &name, std::uint32_t role) {
-		named_++;
 		if (const Link *link = wanted_.network.find(name)) {
 			add(*link, role);
 			return;
 		}
-		missing_.push_back(fmt::format("{} {} does not exist", side, name));
 		wanted_.conditions.push_back(fmt::format("{} {} does not exist yet: waiting for it (there are: {})",
 							 side, name, wanted_.network.describe()));
+	}
+	/// A WAN may come later (ppp0), and some of several LANs; with no LAN at all the name is taken for a wrong one.
+	std::string missing_lan() const {
+		for (const auto &interface : wanted_.interfaces)
+			if (interface.role & PTRIG_IFACE_LAN)
+				return {};
+		return fmt::format("lan {}: there is no such interface (there are: {})",
+				   fmt::join(config_.gateway.lan, ", "), wanted_.network.describe());
 	}
 	void add_default_route() {
 		for (const std::uint32_t ifindex : wanted_.network.default_route)
@@ -95,8 +99,6 @@ private:
 	const Config &config_;
 	const std::map<std::uint32_t, ptrig_iface> &attached_;
 	Wanted &wanted_;
-	std::size_t named_ = 0;
-	std::vector<std::string> missing_;
 };
 
 void collect_addresses(Wanted &wanted) {

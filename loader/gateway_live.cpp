@@ -166,6 +166,14 @@ Result<std::uint32_t> Gateway::Impl::active() const {
 	return now->value_or(ptrig_state{}).active & 1;
 }
 
+void Gateway::Impl::remember(std::uint32_t generation, std::shared_ptr<const Live> live) {
+	struct stat st {};
+	if (stat(live_path(dir, generation).c_str(), &st) < 0)
+		return;
+	cached_key_ = {generation, st.st_ino};
+	cached_ = std::move(live);
+}
+
 Result<std::shared_ptr<const Live>> Gateway::Impl::live() const {
 	for (;;) {
 		auto generation = active();
