@@ -56,19 +56,20 @@ std::string game(const std::string &more) {
 	return rule("game", "4000/tcp+udp", "6000-6010/tcp+udp", more);
 }
 
+std::unique_ptr<Ground> Lab::ground_;
+
 void Lab::SetUp() {
 	if (!why_not.empty())
 		GTEST_SKIP() << why_not;
-	build();
+	if (ground_ && ground_->datapath != GetParam())
+		tear_down();
+	if (!ground_)
+		build();
 }
 
 void Lab::build() {
-	for (auto *ns : {&lan1_, &lan2_, &wan_, &gw_})
-		ns->reset();
-	gw_.emplace("gw");
-	lan1_.emplace("lan1");
-	lan2_.emplace("lan2");
-	wan_.emplace("wan");
+	ground_ = std::make_unique<Ground>();
+	ground_->datapath = GetParam();
 	gw().sysctl("ipv4/ip_forward", "1");
 	gw().sysctl("ipv4/icmp_ratelimit", "0");
 	ip(gw(),
@@ -96,11 +97,13 @@ void Lab::build() {
 	for (const NetNs *host : {&lan1(), &lan2()}) // links come up in their own time
 		if (!eventually(5s, [&] { return try_trigger(*host, {kRemote1, 9}, {}, 50ms).has_value(); }))
 			throw std::runtime_error(host->name() + " does not reach the remote");
+	listening_.clear();
 	must(gw(), {"conntrack", "-F"});
+	spoiled_ = false;
 }
 
 void Lab::TearDown() {
-	if (!gw_)
+	if (!ground_)
 		return;
 	background_.clear();
 	if (HasFailure())
@@ -108,19 +111,62 @@ void Lab::TearDown() {
 			const Output output = ptrig(words);
 			std::cout << output.out << output.err;
 		}
+	listening_.clear();
+	std::error_code ignored;
+	std::filesystem::remove_all("/etc/ptrig/rules.d", ignored);
+	if (ground_->up_with && !spoiled_ && !HasFailure())
+		tidy_up();
+	else
+		tear_down();
+	std::filesystem::remove(kConfig, ignored);
+}
+
+void Lab::tidy_up() {
+	nft(kFirewall);
+	const std::string gateway = *ground_->up_with;
+	apply("", gateway);
+	ptrig({"session", "close", "--all"});
+	must(gw(), {"conntrack", "-F"});
+	const Json status = json({"status"});
+	for (const char *what : {"rules", "leases", "sessions"})
+		EXPECT_EQ(status.at(what), 0) << what << " are left without any rule";
+	for (const char *what : {"rules", "leases", "sessions", "halfopen"})
+		EXPECT_EQ(status.at("limits").at(what).at("used"), 0) << what << " are lost: in use without any rule";
+	if (HasFailure())
+		tear_down();
+}
+
+void Lab::tear_down() {
 	const Output down = ptrig({"down"});
 	EXPECT_EQ(down.status, 0) << "ptrig down: " << down.err;
 	EXPECT_FALSE(std::filesystem::exists(kPins)) << "pins are left after ptrig down";
 	std::error_code ignored;
 	std::filesystem::remove_all(kPins, ignored);
-	std::filesystem::remove_all("/etc/ptrig/rules.d", ignored);
-	std::filesystem::remove(kConfig, ignored);
-	listening_.clear();
+	ground_.reset();
+}
+
+void Lab::start_afresh() {
+	if (ground_->up_with) {
+		EXPECT_EQ(ptrig({"down"}).status, 0);
+	}
+}
+
+void Lab::sysctl(const std::string &key, const std::string &value) {
+	spoiled_ = true;
+	gw().sysctl(key, value);
 }
 
 void Lab::ip(const NetNs &where, const std::string &commands) {
+	spoiled_ = true;
 	must(where, {"ip", "-batch", "-"}, commands);
 }
+void Lab::tc(const Words &words) {
+	spoiled_ = true;
+	Words all{"tc"};
+	all.insert(all.end(), words.begin(), words.end());
+	must(gw(), all);
+}
+
 void Lab::nft(const std::string &commands) {
 	must(gw(), {"nft", "-f", "-"}, commands);
 }
@@ -155,6 +201,8 @@ void Lab::write(const std::string &path, const std::string &text) const {
 Output Lab::ptrig(const Words &words, const std::string &input, milliseconds deadline) const {
 	Words all{PTRIG_BIN};
 	all.insert(all.end(), words.begin(), words.end());
+	if (!words.empty() && words.front() == "down")
+		ground_->up_with.reset();
 	return run(gw(), all, input, deadline);
 }
 
@@ -169,13 +217,17 @@ Json Lab::json(const Words &words) const {
 }
 
 void Lab::up(const std::string &rules, const std::string &gateway, const std::string &tables) {
+	if (ground_->up_with && *ground_->up_with != gateway)
+		start_afresh();
 	write(kConfig, config(rules, gateway, tables));
-	const Output output = ptrig({"up"});
+	const Output output = ptrig({ground_->up_with ? "apply" : "up"});
 	if (output.status != 0)
 		throw std::runtime_error("ptrig up: status " + std::to_string(output.status) + ": " + output.err);
+	ground_->up_with = gateway;
+	const Json status = json({"status"});
+	counters_at_up_ = status.at("counters");
 	if (gateway.find("datapath") != std::string::npos)
 		return;
-	const Json status = json({"status"});
 	for (const char *side : {"wan", "lan"})
 		for (const Json &device : status.at(side))
 			EXPECT_EQ(device.at("datapath"), GetParam()) << device;
@@ -183,13 +235,13 @@ void Lab::up(const std::string &rules, const std::string &gateway, const std::st
 
 Process &Lab::run_daemon() {
 	Process &daemon = background(gw(), {PTRIG_BIN, "run"});
-	if (!eventually(10s, [&] { return daemon.err().find("ready") != std::string::npos; }))
+	if (!eventually(30s, [&] { return daemon.err().find("ready") != std::string::npos; }))
 		throw std::runtime_error("ptrig run is not ready: " + daemon.err());
 	return daemon;
 }
 
 Process &Lab::run_daemon(const std::string &rules, const std::string &gateway, const std::string &tables) {
-	write(kConfig, config(rules, gateway, tables));
+	up(rules, gateway, tables);
 	return run_daemon();
 }
 
@@ -212,7 +264,8 @@ Json Lab::rule_row(const std::string &name) const {
 }
 
 std::uint64_t Lab::counter(const std::string &reason) const {
-	return json({"status"}).at("counters").value(reason, std::uint64_t{0});
+	return json({"status"}).at("counters").value(reason, std::uint64_t{0}) -
+	       counters_at_up_.value(reason, std::uint64_t{0});
 }
 
 std::uint64_t Lab::refused(const std::string &rule, const std::string &reason) const {

@@ -1,5 +1,6 @@
 // The fixture of every story: a gateway between two LAN hosts and the remotes of one internet, each in
-// its own network namespace, anew for each story, and ptrig on the gateway, driven by its CLI alone.
+// its own network namespace, and ptrig on the gateway, driven by its CLI alone. A network that a story has
+// left as it was serves the next one too, with the gateway still up and no rule on it.
 //
 //   lan1 192.168.77.11 ─┐ br0 192.168.77.1 (tc)                                  ┌ 203.0.113.10 (default route)
 //                       ├ or lan1if 192.168.77.1, lan2if 192.168.78.1 (xdp) ─ gw ┤ wan0 203.0.113.2
@@ -42,6 +43,13 @@ std::string game(const std::string &more = "");
 std::string rule(const std::string &name, const std::string &trigger, const std::string &open,
 		 const std::string &more = "");
 
+/// The namespaces of one network.
+struct Ground {
+	NetNs gw{"gw"}, lan1{"lan1"}, lan2{"lan2"}, wan{"wan"};
+	std::string datapath;
+	std::optional<std::string> up_with; ///< the gateway is up, with this [gateway] section
+};
+
 class Lab : public testing::TestWithParam<const char *> {
 protected:
 	void SetUp() override;
@@ -52,8 +60,11 @@ protected:
 	std::string host2() const { return xdp() ? "192.168.78.12" : "192.168.77.12"; }
 	std::string lan_device() const { return xdp() ? "lan1if" : "br0"; } ///< where lan1 comes in
 	std::string mac_of(const NetNs &host, const std::string &device = "eth0") const;
-	void ip(const NetNs &where, const std::string &commands); ///< lines for ip -batch
+	/// Lines for ip -batch. The network is then no longer as it was, and ends with the story.
+	void ip(const NetNs &where, const std::string &commands);
 	void nft(const std::string &commands);
+	void sysctl(const std::string &key, const std::string &value); ///< of the gateway; as ip()
+	void tc(const Words &words);                                   ///< likewise
 
 	// ptrig on the gateway.
 	std::string config(const std::string &rules, const std::string &gateway = "",
@@ -61,15 +72,17 @@ protected:
 	void write(const std::string &path, const std::string &text) const;
 	Output ptrig(const Words &words, const std::string &input = "", milliseconds deadline = 20s) const;
 	Json json(const Words &words) const; ///< with -j; status 0 demanded
-	/// `ptrig up` with this configuration; every interface must be in the story's datapath.
+	/// The gateway is up with this configuration; every interface must be in the story's datapath. What is up
+	/// from the last story is adopted, by `ptrig apply`, if the [gateway] section is the same.
 	void up(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
+	void start_afresh(); ///< no gateway is up then
 	/// `ptrig run`, once it has said that it is ready.
 	Process &run_daemon();
 	/// The same configuration and then the daemon.
 	Process &run_daemon(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	void apply(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	Json leases(const std::string &rule = "") const;
-	std::uint64_t counter(const std::string &reason) const;
+	std::uint64_t counter(const std::string &reason) const; ///< since up()
 	std::uint64_t refused(const std::string &rule, const std::string &reason) const;
 	Json rule_row(const std::string &name) const;
 
@@ -102,15 +115,20 @@ protected:
 	std::uint64_t redirected(const std::string &device) const;
 
 	Process &background(const NetNs &where, const Words &words, const std::string &input = "", uid_t uid = 0);
-	void build();
 
-	std::optional<NetNs> gw_, lan1_, lan2_, wan_;
-	const NetNs &gw() const { return *gw_; }
-	const NetNs &lan1() const { return *lan1_; }
-	const NetNs &lan2() const { return *lan2_; }
-	const NetNs &wan() const { return *wan_; }
+	const NetNs &gw() const { return ground_->gw; }
+	const NetNs &lan1() const { return ground_->lan1; }
+	const NetNs &lan2() const { return ground_->lan2; }
+	const NetNs &wan() const { return ground_->wan; }
 
 private:
+	void build();
+	void tidy_up();   ///< no rule, lease or session is left; the gateway stays up for the next story
+	void tear_down(); ///< the gateway goes, and the network with it
+
+	static std::unique_ptr<Ground> ground_;
+	bool spoiled_ = false;
+	Json counters_at_up_ = Json::object();
 	const Fd &listening(const NetNs &host, int type, const Endpoint &at);
 	std::map<std::string, Fd> listening_;
 	std::vector<std::unique_ptr<Process>> background_;

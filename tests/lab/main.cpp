@@ -1,5 +1,6 @@
 // Runs the stories where they can touch nothing: as children in their own network, mount and PID namespaces
-// with their own /run, bpffs and /etc, several side by side (gtest's shards; PTRIG_LAB_JOBS, default 4).
+// with their own /run, bpffs and /etc, several side by side (gtest's shards; PTRIG_LAB_JOBS, default 4; an even
+// number keeps each shard to one datapath, whose gateway then serves story after story).
 // Without root every story is skipped by name; with CI=true a skip is a failure.
 #include <gtest/gtest.h>
 

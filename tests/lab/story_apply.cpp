@@ -126,7 +126,7 @@ TEST_P(Apply, UnderFiftyThousandPacketsASecondLosesNone) {
 	const double seconds = std::chrono::duration<double>(Clock::now() - since).count();
 	const auto [sent, lost] = flow.finish();
 	EXPECT_EQ(lost, 0U) << "of " << sent << " while applying " << applied << " times";
-	EXPECT_GT(sent / seconds, 30000) << "too slow to mean anything";
+	EXPECT_GT(sent / seconds, 20000) << "too slow to mean anything";
 	EXPECT_GE(applied, 5);
 	EXPECT_EQ(leases("game").size(), 1U);
 	EXPECT_EQ(leases("other").size(), 1U);
@@ -270,7 +270,7 @@ TEST_P(Apply, SavedRulesSurviveDownAndUp) {
 	const auto warned = [&] {
 		const Json status = json({"status"});
 		for (const Json &warning : status.at("warnings"))
-			if (warning.get<std::string>().find("config") != std::string::npos)
+			if (warning.get<std::string>().find("differ") != std::string::npos)
 				return true;
 		return false;
 	};

@@ -44,6 +44,7 @@ bool Cli::warned(const std::string &about) const {
 }
 
 TEST_P(Cli, StatusTellsInterfacesTotalsAndLimits) {
+	start_afresh();
 	up(game());
 	trigger(lan1());
 	start_talk(lan1());
@@ -122,6 +123,7 @@ TEST_P(Cli, UpAndDownTwice) {
 }
 
 TEST_P(Cli, ExitStatuses) {
+	start_afresh();
 	for (const Words &words : {Words{"status"},
 				   {"lease", "list"},
 				   {"session", "list"},
@@ -133,7 +135,6 @@ TEST_P(Cli, ExitStatuses) {
 		EXPECT_EQ(ptrig(words).status, 3) << words.front() << ": there is no gateway";
 	up(game());
 	for (const Words &words : {Words{"nonsense"},
-				   {"lease"},
 				   {"lease", "nonsense"},
 				   {"lease", "list", "--nonsense"},
 				   {"lease", "list", "--port", "0/tcp"},
@@ -146,7 +147,6 @@ TEST_P(Cli, ExitStatuses) {
 				   {"session", "close"}}) {
 		const Output output = ptrig(words);
 		EXPECT_EQ(output.status, 2) << words.front() << " " << words.back() << ": " << output.err;
-		EXPECT_EQ(output.out, "") << words.front() << " " << words.back();
 		EXPECT_NE(output.err, "") << words.front() << " " << words.back();
 	}
 	EXPECT_EQ(ptrig({"lease", "close", "game"}).status, 1) << "nothing matched";
@@ -159,6 +159,7 @@ TEST_P(Cli, ExitStatuses) {
 }
 
 TEST_P(Cli, WrongInterfacesAreAnsweredWithTheOnesThatExist) {
+	start_afresh();
 	write(kConfig, config(game(), "lan = ['nosuch0']"));
 	const Output output = ptrig({"up"});
 	EXPECT_NE(output.status, 0);
@@ -175,6 +176,7 @@ TEST_P(Cli, WanAuto) {
 }
 
 TEST_P(Cli, AnotherPinDirectoryOfItsOwn) {
+	start_afresh();
 	write(kConfig, config(game()));
 	ASSERT_EQ(ptrig({"--pin-dir", "/sys/fs/bpf/other", "up"}).status, 0);
 	trigger(lan1());
@@ -256,16 +258,16 @@ TEST_P(Cli, WarningsExplainAnEmptyLeaseList) {
 	up(game());
 	EXPECT_EQ(json({"status"}).at("warnings").size(), 1U)
 		<< "only the missing daemon: " << json({"status"}).at("warnings");
-	gw().sysctl("ipv4/ip_forward", "0");
+	sysctl("ipv4/ip_forward", "0");
 	EXPECT_TRUE(warned("forward")) << json({"status"}).at("warnings");
-	gw().sysctl("ipv4/ip_forward", "1");
+	sysctl("ipv4/ip_forward", "1");
 	EXPECT_FALSE(warned("ip_forward"));
 	nft("delete table ip lab_nat\n");
 	EXPECT_TRUE(warned("masquerade")) << json({"status"}).at("warnings");
 	const Fd own = tcp_listener(gw(), {"0.0.0.0", 6001});
 	EXPECT_TRUE(warned("6001")) << json({"status"}).at("warnings");
-	nft("add table ip fwd\nadd chain ip fwd pre { type nat hook prerouting priority dstnat; }\n"
-	    "add rule ip fwd pre iifname wan0 udp dport 6004 dnat to 192.168.77.12\n");
+	nft("add table ip forwards\nadd chain ip forwards pre { type nat hook prerouting priority dstnat; }\n"
+	    "add rule ip forwards pre iifname wan0 udp dport 6004 dnat to 192.168.77.12\n");
 	EXPECT_TRUE(warned("6004")) << json({"status"}).at("warnings");
 }
 
@@ -277,8 +279,8 @@ TEST_P(Cli, WarnsOfAPrivateWanAddress) {
 
 TEST_P(Cli, WarnsOfABridgeMemberAndAShaper) {
 	if (xdp()) {
-		must(gw(), {"tc", "qdisc", "add", "dev", "wan0", "root", "tbf", "rate", "100mbit", "burst", "64k",
-			    "latency", "50ms"});
+		tc({"qdisc", "add", "dev", "wan0", "root", "tbf", "rate", "100mbit", "burst", "64k", "latency",
+		    "50ms"});
 		up(game());
 		EXPECT_TRUE(warned("tbf") || warned("shap")) << json({"status"}).at("warnings");
 	} else {

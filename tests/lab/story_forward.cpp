@@ -52,9 +52,9 @@ TEST_P(Forward, FirstPacketPassesTwoHundredTimes) {
 
 TEST_P(Forward, FirstPacketPassesWithoutAnyNeighbourKnown) {
 	up(game());
-	ip(gw(), "neigh flush all\n");
+	must(gw(), {"ip", "neigh", "flush", "all"});
 	trigger(lan1());
-	ip(gw(), "neigh flush all\n");
+	must(gw(), {"ip", "neigh", "flush", "all"});
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 
@@ -198,6 +198,7 @@ TEST_P(Forward, SessionListHasEveryKey) {
 }
 
 TEST_P(Forward, OrdinaryMasqueradeIsUntouched) {
+	start_afresh();
 	EXPECT_TRUE(masquerade_carries(lan1(), 1 << 20)) << "before ptrig";
 	up(game());
 	trigger(lan1());

@@ -127,6 +127,7 @@ TEST_P(Limits, InputPolicyDropMakesNoDifferenceToAnOpenPort) {
 }
 
 TEST_P(Limits, ReservedPortIsRefused) {
+	start_afresh();
 	write("/run/reserved.toml", config(game(), "reserved = ['6005/tcp']"));
 	const Output check = ptrig({"check", "/run/reserved.toml", "-j"});
 	const Output up = ptrig({"up", "-c", "/run/reserved.toml"});

@@ -149,9 +149,10 @@ TEST_P(Network, RenamedInterfaceIsFollowedOrWaitedFor) {
 }
 
 TEST_P(Network, ForeignFilterAndClsactSurvive) {
-	must(gw(), {"tc", "qdisc", "add", "dev", "wan0", "clsact"});
-	must(gw(), {"tc", "filter", "add", "dev", "wan0", "ingress", "pref", "777", "protocol", "ip", "u32", "match",
-		    "u32", "0", "0"});
+	start_afresh();
+	tc({"qdisc", "add", "dev", "wan0", "clsact"});
+	tc({"filter", "add", "dev", "wan0", "ingress", "pref", "777", "protocol", "ip", "u32", "match", "u32", "0",
+	    "0"});
 	const auto foreign = [&] {
 		return must(gw(), {"tc", "filter", "show", "dev", "wan0", "ingress"}).find("pref 777 u32") !=
 		       std::string::npos;
@@ -168,6 +169,7 @@ TEST_P(Network, ForeignFilterAndClsactSurvive) {
 }
 
 TEST_P(Network, TakenXdpSlotIsRefusedOrLeftToTc) {
+	start_afresh();
 	const Fd program = attach_foreign_xdp("wan0");
 	if (xdp()) {
 		write(kConfig, config(game()));
@@ -195,7 +197,7 @@ TEST_P(Network, AutoDoesNotChooseXdpOnVeth) {
 
 TEST_P(Network, RpFilterMakesNoDifference) {
 	for (const char *mode : {"1", "2"}) {
-		gw().sysctl("ipv4/conf/all/rp_filter", mode);
+		sysctl("ipv4/conf/all/rp_filter", mode);
 		up(game());
 		trigger(lan1());
 		EXPECT_EQ(who_gets_udp(6000), "lan1") << mode;

@@ -62,6 +62,7 @@ bool Programs::fetch() {
 }
 
 TEST_P(Programs, ActiveFtp) {
+	start_afresh();
 	ASSERT_NO_FATAL_FAILURE(start_ftp_server());
 	EXPECT_FALSE(fetch()) << "the control works without ptrig";
 	up(rule("ftp-active", "21/tcp", "50000-50009/tcp"));
@@ -99,6 +100,7 @@ std::string Programs::welcome(const std::string &nick) {
 }
 
 TEST_P(Programs, IrcIdent) {
+	start_afresh();
 	ASSERT_NO_FATAL_FAILURE(start_irc());
 	const std::string control = welcome("before");
 	EXPECT_NE(control.find(" before!~zzz@"), std::string::npos) << "control: " << control;
