@@ -106,10 +106,10 @@ struct GatewayConfig {
 	Datapath datapath = Datapath::kAuto;
 	std::vector<PortRange> reserved;
 	std::vector<Prefix> deny_remotes;
-	std::uint32_t max_sessions = 65536; ///< 1..2^20
-	std::uint32_t max_leases = 8192;    ///< 1..65536
-	std::uint32_t max_rules = 4096;     ///< 1..65536
-	std::uint32_t max_halfopen = 32768; ///< 1..2^20
+	std::uint32_t max_sessions = 65536;  ///< 1..2^20
+	std::uint32_t max_leases = 8192;     ///< 1..65536
+	std::uint32_t max_rules = 4096;      ///< 1..65536
+	std::uint32_t max_halfopen = 32768;  ///< 1..2^20
 	std::uint32_t max_port_lists = 4096; ///< distinct sets of rules that share a port; 1..393216
 	bool operator==(const GatewayConfig &) const = default;
 };
@@ -138,8 +138,9 @@ struct Config {
 // Text. Parsers return Status::kInput errors that say what would be right; printers are their inverse.
 Result<PortRange> parse_port_range(std::string_view text); ///< "21/tcp", "6000-6010/tcp+udp"
 Result<OpenRange> parse_open_range(std::string_view text); ///< also "6000-6010=7000/udp"
-Result<nanoseconds> parse_duration(std::string_view text); ///< "10m", "2h4m", "0s"; units d h m s ms; a unit is required
-Result<Prefix> parse_prefix(std::string_view text);        ///< "203.0.113.0/24" or an address
+Result<nanoseconds>
+parse_duration(std::string_view text);              ///< "10m", "2h4m", "0s"; units d h m s ms; a unit is required
+Result<Prefix> parse_prefix(std::string_view text); ///< "203.0.113.0/24" or an address
 Result<Ip4> parse_ip4(std::string_view text);
 Result<Mac> parse_mac(std::string_view text);
 Result<std::string> parse_rule_name(std::string_view text); ///< 1-31 of A-Z a-z 0-9 . _ -
@@ -149,7 +150,7 @@ std::string to_string(const OpenRange &);
 std::string to_string(const Prefix &);
 std::string to_string(Ip4);
 std::string to_string(const Mac &);
-std::string to_string(nanoseconds); ///< shortest exact form: "10m", "2h4m", "1500ms"
+std::string to_string(nanoseconds);      ///< shortest exact form: "10m", "2h4m", "1500ms"
 std::string describe(const OpenRange &); ///< for people: "WAN 6000-6010 → host 7000-7010 udp"
 std::string_view to_string(Refresh);
 std::string_view to_string(Conflict);

@@ -111,15 +111,14 @@ void check_together(ReadState &state) {
 			right.rules[i].enabled &= !state.places[i].has_errors;
 		indexes = index_ports(right);
 	}
-	for (RuleConflict &conflict : indexes.conflicts) {
+	for (const RuleConflict &conflict : indexes.conflicts) {
 		const RuleOrigin &origin = parsed.origins[conflict.rule];
 		FilePosition at{origin.line, origin.column};
 		const auto &items = state.places[conflict.rule].items;
 		if (const auto places = items.find(conflict.key); conflict.item >= 0 && places != items.end())
 			at = places->second[static_cast<std::size_t>(conflict.item)];
-		std::string message = std::move(conflict.message);
-		if (!conflict.key.empty())
-			message = conflict.key + ": " + message;
+		std::string message = conflict.key.empty() ? "" : conflict.key + ": ";
+		message += conflict.message;
 		parsed.errors.push_back({origin.file, at.line, at.column, std::move(message)});
 	}
 }

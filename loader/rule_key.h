@@ -25,6 +25,7 @@ const std::vector<Key<Limits>> &keys_of_limits();
 
 template <typename Owner> std::vector<std::string_view> names_of(const std::vector<Key<Owner>> &keys) {
 	std::vector<std::string_view> names;
+	names.reserve(keys.size());
 	for (const Key<Owner> &key : keys)
 		names.push_back(key.name);
 	return names;
