@@ -70,7 +70,8 @@ static __always_inline enum ptrig_reason pt_packet_parse_l4(void *l4, void *data
 	if (p->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = l4;
 
-		if ((void *)(tcp + 1) > data_end || room < sizeof(*tcp) || tcp->doff < 5)
+		if ((void *)(tcp + 1) > data_end || room < sizeof(*tcp) || tcp->doff < 5 ||
+		    (tcp->doff * 4U > room && !p->first_fragment))
 			return PTRIG_MALFORMED;
 		p->sport = tcp->source;
 		p->dport = tcp->dest;

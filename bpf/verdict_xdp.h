@@ -3,6 +3,8 @@
 #ifndef PT_VERDICT_XDP_H
 #define PT_VERDICT_XDP_H
 
+#include <stdbool.h>
+
 #include "count.h"
 
 /* Interfaces that take redirected frames, by ifindex. */
@@ -13,9 +15,13 @@ struct {
 	__type(value, __u32);
 } pt_devs SEC(".maps");
 
-static __always_inline int pt_verdict_xdp(enum ptrig_reason reason, __u32 oif) {
+static __always_inline bool pt_frame_taken(__u32 oif) {
+	return bpf_redirect_map(&pt_devs, oif, XDP_PASS) == XDP_REDIRECT;
+}
+
+static __always_inline int pt_verdict_xdp(enum ptrig_reason reason) {
 	pt_count(reason);
-	return reason == PTRIG_FORWARDED ? bpf_redirect_map(&pt_devs, oif, 0) : XDP_PASS;
+	return reason == PTRIG_FORWARDED ? XDP_REDIRECT : XDP_PASS;
 }
 
 #endif

@@ -18,6 +18,8 @@ struct pt_frame {
 static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct ptrig_session_key *key) {
 	void *end = (void *)(long)ctx->data_end;
 
+	__u32 l4_len;
+
 	f->eth = (void *)(long)ctx->data;
 	f->ip = (void *)(f->eth + 1);
 	f->ports = (void *)(f->ip + 1);
@@ -27,18 +29,21 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 	if (f->ip->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = (void *)f->ports;
 
-		if ((void *)(tcp + 1) > end || ((__u8 *)tcp)[13] & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST))
+		if ((void *)(tcp + 1) > end || ((__u8 *)tcp)[13] & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST) ||
+		    tcp->doff < 5)
 			return false;
 		f->check = &tcp->check;
+		l4_len = tcp->doff * 4;
 	} else if (f->ip->protocol == IPPROTO_UDP) {
 		f->check = &f->ports->check;
+		l4_len = bpf_ntohs(f->ports->len);
 	} else {
 		return false;
 	}
 	__u32 len = bpf_ntohs(f->ip->tot_len);
 
 	asm volatile("%0 &= 0xffff" : "+r"(len)); /* kernel 6.1 does not know that a be16 has 16 bits */
-	if ((void *)f->ip + len > end)
+	if ((void *)f->ip + len > end || l4_len < sizeof(struct udphdr) || sizeof(struct iphdr) + l4_len > len)
 		return false;
 	key->saddr = f->ip->saddr;
 	key->daddr = f->ip->daddr;
@@ -80,16 +85,17 @@ static __always_inline int pt_xdp(struct xdp_md *ctx, __u32 side) {
 	struct pt_frame f;
 
 	if (!pt_frame_plain(ctx, &f, &key))
-		return pt_verdict_xdp(PTRIG_TO_TC, 0);
+		return pt_verdict_xdp(PTRIG_TO_TC);
 	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
 	__u32 ip_len = bpf_ntohs(f.ip->tot_len);
 
-	if (!s || !pt_session_quick(s, ip_len))
-		return pt_verdict_xdp(PTRIG_TO_TC, 0);
+	/* The helper only notes where to; it says so when oif takes no frames (any more). */
+	if (!s || !pt_session_quick(s, ip_len) || !pt_frame_taken(s->oif))
+		return pt_verdict_xdp(PTRIG_TO_TC);
 	pt_frame_rewrite(&f, s, side);
 	s->packets++;
 	s->bytes += ip_len;
-	return pt_verdict_xdp(PTRIG_FORWARDED, s->oif);
+	return pt_verdict_xdp(PTRIG_FORWARDED);
 }
 
 SEC("xdp")
