@@ -1,0 +1,146 @@
+// Where two things meet: two WANs, two hosts, two WAN ports of one host port, the wrong side of the gateway.
+#include <arpa/inet.h>
+
+#include "tests/bpf/harness.h"
+
+namespace ptrig::test {
+namespace {
+
+const Packet kInvite = Udp{.sport = 5060, .dport = 5060} / "INVITE";
+const Packet kIn = kFromRemote / kRemoteToWan / kKnock / "in", kOut = kFromHost / kHostToRemote / kReply / "out";
+const Way kSecondWan{.wan = "wan1", .wan_address = kWan1};
+
+class Corner : public DatapathTest {};
+
+TEST_F(Corner, NothingThatArrivesAtTheWanTriggers) {
+	apply({media()});
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kInvite), PTRIG_NOT_OPEN);
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kHost, .dst = kRemote} / kInvite), PTRIG_NOT_OPEN)
+		<< "a host's address";
+	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite), PTRIG_NO_CANDIDATE);
+	EXPECT_EQ(usage().leases, 0U);
+}
+
+TEST_F(Corner, AnOpenPortIsClosedFromTheLan) {
+	granted({media()});
+	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kWan} / kKnock), PTRIG_NOT_TRIGGER);
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(Corner, TriggersThatNowLeaveByAnotherWanTakeTheLeaseThere) {
+	granted({media()});
+	age_lease("media", minutes(1));
+	EXPECT_EQ(trigger(kA, kInvite, kRemote1, kSecondWan), PTRIG_REFRESHED);
+	EXPECT_EQ(lease("media")->info.wan_ifindex, ifindex("wan1")) << "wan0 may be dead: a failover";
+	EXPECT_EQ(lease("media")->info.wan, be(kWan1));
+	Packet out;
+	EXPECT_EQ(run(Hook::kWanIn, "wan1", kFromRemote1 / Ip4{.src = kRemote1, .dst = kWan1} / kKnock, &out),
+		  PTRIG_OPENED);
+	EXPECT_EQ(l3(out), (Ip4{.src = kRemote1, .dst = kHost, .ttl = 63} / kKnock));
+}
+
+TEST_F(Corner, OneHostTupleBelongsToOneSession) {
+	granted({media()});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	const Packet other_address = kFromRemote / Ip4{.src = kRemote, .dst = kWanSecond} / kKnock;
+	EXPECT_EQ(wan_in(other_address), PTRIG_FLOW_KNOWN) << "half-open: the host could not tell them apart";
+	ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	EXPECT_EQ(wan_in(other_address), PTRIG_FLOW_KNOWN) << "its answers would leave by the first one's address";
+	EXPECT_EQ(sessions().size(), 1U);
+}
+
+TEST_F(Corner, TwoWanPortsOfOneHostPort) {
+	Rule rule = media();
+	rule.open = {open(udp(6000), 16384), open(udp(16384))};
+	granted({rule});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 7000, .dport = 6000}), PTRIG_FLOW_KNOWN);
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 7001, .dport = 6000}), PTRIG_OPENED);
+}
+
+TEST_F(Corner, TheNewHolderCannotTakeAnOldSessionsTuple) {
+	Rule rule = media();
+	rule.conflict = Conflict::kTakeover;
+	granted({rule});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	ASSERT_EQ(trigger(kB, kInvite), PTRIG_TAKEN_OVER);
+	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_NOT_TRIGGER)
+		<< "left to masquerade, which conntrack keeps off the tuple";
+	Packet out;
+	EXPECT_EQ(wan_in(kIn, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(l3(out), kRemoteToHost / kKnock / "in");
+	EXPECT_EQ(sessions().size(), 1U);
+}
+
+TEST_F(Corner, AHalfOpenSessionOfTheOldHolderGivesWay) {
+	Rule rule = media();
+	rule.conflict = Conflict::kTakeover;
+	granted({rule});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	ASSERT_EQ(trigger(kB, kInvite), PTRIG_TAKEN_OVER);
+	Packet out;
+	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply, &out), PTRIG_OPENED);
+	EXPECT_EQ(wan_in(kIn, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(l3(out), (Ip4{.src = kRemote, .dst = kHost2, .ttl = 63} / kKnock / "in"));
+	EXPECT_EQ(lan_in(kOut), PTRIG_SESSION_ENDED) << "A answers too late";
+	EXPECT_EQ(sessions().size(), 1U);
+}
+
+TEST_F(Corner, HostTableFull) {
+	use({.hosts = 1});
+	apply({media(), ident()});
+	EXPECT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kB, Tcp{.dport = 6667}), PTRIG_HOST_LEASES) << "whom nobody can count gets nothing";
+	EXPECT_EQ(trigger(kA, Tcp{.dport = 6667}), PTRIG_GRANTED);
+	EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+}
+
+TEST_F(Corner, UnknownNextHopIsAskedForWithEveryPacket) {
+	granted({media()});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	ip_batch(Ns::kGateway, "neighbour del " + kHost + " dev lan0\n");
+	Packet out;
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(wan_in(kIn, &out), PTRIG_FORWARDED);
+		EXPECT_EQ(l3(out), kRemoteToHost / kKnock / "in");
+		EXPECT_FALSE(session().wan.flags & PTRIG_SESSION_NEXTHOP);
+	}
+	ip_batch(Ns::kGateway, "neighbour replace " + kHost + " lladdr " + kHostMac + " nud permanent dev lan0\n");
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_TRUE(session().wan.flags & PTRIG_SESSION_NEXTHOP);
+}
+
+TEST_F(Corner, OneWayStreamStaysHalfOpen) {
+	granted({media()});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	for (int i = 0; i < 5; i++) {
+		age_session(seconds(29));
+		EXPECT_EQ(wan_in(kIn), PTRIG_HALF_OPEN);
+		age_session(seconds(1));
+		EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+	}
+	EXPECT_EQ(lease("media")->sessions, 1U);
+	age_lease("media", minutes(10));
+	EXPECT_EQ(wan_in(kIn), PTRIG_SESSION_ENDED) << "and ends with the lease, which no remote can extend";
+	EXPECT_EQ(wan_in(kIn), PTRIG_NO_LEASE);
+}
+
+TEST_F(Corner, AFloodOfHalfOpenSessionsCostsNoEstablishedOne) {
+	use({.sessions = 4, .halfopen = 4});
+	config_.limits.new_sessions_per_second = 0;
+	granted({media()});
+	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	for (std::uint16_t port = 1; port <= 20; port++)
+		EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = port, .dport = 16384}),
+			  port <= 4 ? PTRIG_OPENED : PTRIG_HALFOPEN_FULL);
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_OPENED)
+		<< "the host's own still can";
+}
+
+} // namespace
+} // namespace ptrig::test
