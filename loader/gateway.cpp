@@ -61,9 +61,10 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &pa
 
 Result<Gateway> Gateway::open(const std::string &pin_dir) {
 	capture_libbpf_log();
-	if (auto ours = check_pins(pin_dir); !ours)
+	const std::string dir = clean_pin_dir(pin_dir);
+	if (auto ours = check_pins(dir); !ours)
 		return tl::unexpected(std::move(ours.error()));
-	auto impl = Impl::open(pin_dir);
+	auto impl = Impl::open(dir);
 	if (!impl)
 		return tl::unexpected(std::move(impl.error()));
 	if (auto live = (*impl)->live(); !live)

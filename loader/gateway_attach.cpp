@@ -68,6 +68,11 @@ private:
 	Result<const PinnedProgram *> program(const std::string &name);
 	bool was_attached(std::uint32_t ifindex) const { return attached_.count(ifindex) != 0; }
 
+	bool is_wanted(std::uint32_t ifindex) const {
+		return std::any_of(wanted_.interfaces.begin(), wanted_.interfaces.end(),
+				   [&](const WantedInterface &interface) { return interface.link.ifindex == ifindex; });
+	}
+
 	const std::string &dir_;
 	const Wanted &wanted_;
 	const AttachOptions options_;
@@ -146,8 +151,9 @@ Done Attacher::remove_addresses() {
 		const Ip4 address = ip_from_net(key.address);
 		if (!elsewhere)
 			report_.gone.push_back(address);
-		report_.lines.push_back(
-			fmt::format("wan {}: address {} is gone", names_[key.ifindex], to_string(address)));
+		if (is_wanted(key.ifindex))
+			report_.lines.push_back(
+				fmt::format("wan {}: address {} is gone", names_[key.ifindex], to_string(address)));
 	}
 	return {};
 }
@@ -285,10 +291,7 @@ Done Attacher::stop_xdp(std::uint32_t ifindex, ptrig_iface &entry) {
 
 Done Attacher::detach_unwanted() {
 	for (const auto &[ifindex, entry] : attached_) {
-		const auto same = [index = ifindex](const WantedInterface &interface) {
-			return interface.link.ifindex == index;
-		};
-		if (std::any_of(wanted_.interfaces.begin(), wanted_.interfaces.end(), same))
+		if (is_wanted(ifindex))
 			continue;
 		if (auto done = detach(ifindex, entry); !done)
 			return done;

@@ -179,7 +179,7 @@ Done Gateway::Impl::check(const Config &config) const {
 
 /// What can be wrong with a configuration in this network, before any gateway.
 static Done check_first(const Config &config) {
-	auto network = check_names(config.gateway).and_then(read_network);
+	auto network = read_network();
 	if (!network)
 		return tl::unexpected(std::move(network.error()));
 	if (auto wanted = want_interfaces(config, std::move(*network), {}); wanted.wrong)
@@ -190,18 +190,20 @@ static Done check_first(const Config &config) {
 Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, const std::string &config_path,
 			    std::vector<std::string> &notes) {
 	capture_libbpf_log();
-	if (auto valid = check_first(config); !valid)
+	const std::string dir = clean_pin_dir(pin_dir);
+	if (auto valid = check_names(config.gateway); !valid)
 		return tl::unexpected(std::move(valid.error()));
-	if (geteuid() != 0)
-		return fail("bring the gateway up: needs root");
-	const auto complaints = load_conntrack_modules();
-	if (auto ready = prepare_bpffs(pin_dir); !ready)
-		return tl::unexpected(std::move(ready.error()));
-	const auto there = check_pins(pin_dir);
+	const auto there = check_pins(dir);
 	if (!there && there.error().status != Status::kNoGateway)
 		return tl::unexpected(there.error());
-	auto impl = there ? Impl::adopt(pin_dir, config, config_path, notes)
-			  : Impl::start(pin_dir, config, config_path, notes);
+	if (auto valid = there ? Done{} : check_first(config); !valid)
+		return tl::unexpected(std::move(valid.error()));
+	if (geteuid() != 0)
+		return fail("needs root");
+	const auto complaints = load_conntrack_modules();
+	if (auto ready = prepare_bpffs(dir); !ready)
+		return tl::unexpected(std::move(ready.error()));
+	auto impl = there ? Impl::adopt(dir, config, config_path, notes) : Impl::start(dir, config, config_path, notes);
 	if (impl)
 		return Gateway(std::move(*impl));
 	if (impl.error().what.find("modprobe") != std::string::npos && !complaints.empty())
@@ -211,23 +213,24 @@ Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, co
 
 Done Gateway::down(const std::string &pin_dir) {
 	capture_libbpf_log();
-	if (auto alone = check_no_daemon(pin_dir, "ptrig down"); !alone)
+	const std::string dir = clean_pin_dir(pin_dir);
+	if (auto alone = check_no_daemon(dir, "ptrig down"); !alone)
 		return alone;
-	auto whole = check_pins(pin_dir);
+	auto whole = check_pins(dir);
 	if (!whole && whole.error().status == Status::kNoGateway)
-		return remove_leftovers(pin_dir);
-	auto lock = lock_any_pins(pin_dir);
+		return remove_leftovers(dir);
+	auto lock = lock_any_pins(dir);
 	if (!lock)
 		return tl::unexpected(std::move(lock.error()));
-	const auto state = read_state(pin_dir);
+	const auto state = read_state(dir);
 	const bool readable = whole && state && state->abi == PTRIG_ABI;
 	if (readable)
-		if (auto same = check_netns(*state, pin_dir); !same) {
+		if (auto same = check_netns(*state, dir); !same) {
 			if (netns_lives(state->netns_ino))
 				return same;
-			return remove_pins(pin_dir); // the devices are gone with their namespace
+			return remove_pins(dir); // the devices are gone with their namespace
 		}
-	return detach_all(pin_dir, !readable).and_then([&] { return remove_pins(pin_dir); });
+	return detach_all(dir, !readable).and_then([&] { return remove_pins(dir); });
 }
 
 } // namespace ptrig

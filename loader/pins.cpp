@@ -112,6 +112,12 @@ Done remove_directory(const std::string &dir) {
 
 } // namespace
 
+std::string clean_pin_dir(std::string dir) {
+	while (dir.size() > 1 && dir.back() == '/')
+		dir.pop_back();
+	return dir;
+}
+
 Done prepare_bpffs(const std::string &dir) {
 	if (dir.rfind(std::string(kBpffs) + "/", 0) == 0 && shares_mounts())
 		if (auto mounted = mount_bpffs(); !mounted)

@@ -19,6 +19,9 @@ private:
 	Fd fd_;
 };
 
+/// As every path here is expected: without slashes at its end.
+std::string clean_pin_dir(std::string dir);
+
 /// The parent of `dir` is a bpffs, made if need be. /sys/fs/bpf is mounted if nothing is there and this
 /// process shares the machine's mounts (a private mount would take the pins away with it).
 Done prepare_bpffs(const std::string &dir);
