@@ -87,6 +87,7 @@ std::vector<std::string> rule_changes(const Config &before, const Config &after,
 			lines.push_back(
 				fmt::format("- {}{}", change.name, old_rule ? ": " + ports_text(*old_rule) : ""));
 		} else {
+			const bool disabled = new_rule != nullptr && !new_rule->enabled;
 			std::vector<std::string> keys;
 			for (const auto &key : change.keys)
 				keys.push_back(old_rule != nullptr && new_rule != nullptr
@@ -94,7 +95,7 @@ std::vector<std::string> rule_changes(const Config &before, const Config &after,
 								     key_text(*new_rule, key))
 						       : key);
 			lines.push_back(fmt::format("~ {}: {}{}", change.name, fmt::join(keys, "; "),
-						    change.keeps_leases ? "" : " (its leases end)"));
+						    change.keeps_leases && !disabled ? "" : " (its leases end)"));
 		}
 	}
 	return lines;
@@ -121,15 +122,6 @@ void print_changes(Cli &cli, const Config &before, const Config &after, const Ap
 	if (lines.empty())
 		say(cli, "no difference");
 	say_notes(cli, result);
-}
-
-Done usable(const ParsedConfig &parsed, const std::string &path) {
-	if (parsed.errors.empty())
-		return {};
-	std::string what = parsed.errors.front().text();
-	if (parsed.errors.size() > 1)
-		what += fmt::format(" (and {} more: ptrig check {})", parsed.errors.size() - 1, path);
-	return fail(what, Status::kInput);
 }
 
 } // namespace ptrig::cli

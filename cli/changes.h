@@ -6,7 +6,6 @@
 
 #include "cli/cli.h"
 #include "loader/gateway.h"
-#include "loader/rule_file.h"
 
 namespace ptrig::cli {
 
@@ -18,8 +17,5 @@ std::vector<std::string> rule_changes(const Config &before, const Config &after,
 void print_changes(Cli &cli, const Config &before, const Config &after, const ApplyResult &result, bool dry_run);
 /// Notes and ended leases, on cli.err.
 void say_notes(Cli &cli, const ApplyResult &result);
-
-/// The errors of a configuration as one error: the first, and how many more `ptrig check` would show.
-Done usable(const ParsedConfig &parsed, const std::string &path);
 
 } // namespace ptrig::cli

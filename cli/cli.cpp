@@ -101,6 +101,11 @@ void say(const Cli &cli, const std::string &line) {
 	fmt::print(cli.err, "{}\n", printable(line));
 }
 
+std::string config_path_of(const Gateway &gateway) {
+	const std::string path = gateway.config_path();
+	return path.empty() || path == "-" ? kDefaultConfig : path;
+}
+
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example) {
 	CLI::App *command = parent.add_subcommand(name, about);
 	command->require_subcommand(0, 1);

@@ -32,6 +32,9 @@ Done run_cli(const std::vector<std::string> &arguments, FILE *out, FILE *err);
 /// A line of words on cli.err, after the data that was printed before it.
 void say(const Cli &cli, const std::string &line);
 
+/// The configuration that a gateway came up with; the usual one if that was standard input.
+std::string config_path_of(const Gateway &gateway);
+
 /// A command: its help ends with the example.
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example);
 /// What the command does when it was the one on the command line.

@@ -5,6 +5,7 @@
 #include "cli/changes.h"
 #include "cli/cli.h"
 #include "loader/rule_file.h"
+#include "loader/usable_config.h"
 
 namespace ptrig::cli {
 
@@ -15,29 +16,19 @@ struct ApplyOptions {
 	bool dry_run = false;
 };
 
-Result<Config> read_config(const std::string &path) {
-	ParsedConfig parsed = load_config(path);
-	if (auto valid = usable(parsed, path); !valid)
-		return tl::unexpected(valid.error());
-	return std::move(parsed.config);
-}
-
 Done apply(Cli &cli, const ApplyOptions &options) {
 	// A wrong file is said even where there is no gateway.
 	Result<Config> wanted = Config{};
 	if (!options.file.empty())
-		wanted = read_config(options.file);
+		wanted = read_usable_config(options.file);
 	if (!wanted)
 		return tl::unexpected(wanted.error());
 	auto gateway = Gateway::open(cli.pin_dir);
 	if (!gateway)
 		return tl::unexpected(gateway.error());
-	const auto status = gateway->status();
-	if (!status)
-		return tl::unexpected(status.error());
-	const std::string config_path = status->config.empty() ? kDefaultConfig : status->config;
+	const std::string config_path = config_path_of(*gateway);
 	if (options.file.empty())
-		wanted = read_config(config_path);
+		wanted = read_usable_config(config_path);
 	if (!wanted)
 		return tl::unexpected(wanted.error());
 	const Config before = gateway->config();

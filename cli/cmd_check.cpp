@@ -27,15 +27,35 @@ Diagnostic compile_finding(const ParsedConfig &parsed, const std::string &file, 
 	return finding;
 }
 
-/// What can be seen without root; the rest is left out.
-CheckFacts read_facts(const Config &config) {
+/// What can be seen of this machine without root; the rest is left out.
+struct Machine {
 	CheckFacts facts;
-	facts.possible_cpus = possible_cpus().value_or(1);
+	std::vector<std::string> warnings; ///< interfaces that are not as the configuration has them
+};
+
+void look_at_interfaces(const Network &network, const GatewayConfig &gateway, const std::vector<std::string> &wan,
+			std::vector<std::string> &warnings) {
+	if (wan.empty())
+		warnings.push_back("wan = \"auto\": there is no default route (there are: " + network.describe() + ")");
+	for (const auto *side : {&wan, &gateway.lan})
+		for (const auto &name : *side) {
+			if (const auto link = network.require(name); !link)
+				warnings.push_back(link.error().what);
+			else if (const auto member = bridge_member_warning(network, name))
+				warnings.push_back(*member);
+		}
+	if (const auto apart = check_overlap(network, wan, gateway.lan); !apart)
+		warnings.push_back(apart.error().what);
+}
+
+Machine look_at_machine(const GatewayConfig &gateway) {
+	Machine machine;
+	machine.facts.possible_cpus = possible_cpus().value_or(1);
 	const auto network = read_network();
 	if (!network)
-		return facts;
+		return machine;
 	std::vector<std::string> wan;
-	for (const auto &name : config.gateway.wan) {
+	for (const auto &name : gateway.wan) {
 		if (name != "auto") {
 			wan.push_back(name);
 			continue;
@@ -44,7 +64,9 @@ CheckFacts read_facts(const Config &config) {
 			if (const Link *link = network->find(ifindex))
 				wan.push_back(link->name);
 	}
-	return check_facts(read_gateway_facts(*network, wan, config.gateway.lan), facts.possible_cpus);
+	look_at_interfaces(*network, gateway, wan, machine.warnings);
+	machine.facts = check_facts(read_gateway_facts(*network, wan, gateway.lan), machine.facts.possible_cpus);
+	return machine;
 }
 
 Json to_json(const std::vector<Diagnostic> &findings) {
@@ -57,15 +79,17 @@ Json to_json(const std::vector<Diagnostic> &findings) {
 Done check(Cli &cli, const std::string &file) {
 	ParsedConfig parsed = load_config(file);
 	std::vector<Diagnostic> warnings;
-	const CheckFacts facts = read_facts(parsed.config);
+	const Machine machine = look_at_machine(parsed.config.gateway);
 	if (parsed.errors.empty()) {
 		CompileInput input;
 		input.config = &parsed.config;
 		if (const auto tables = compile(input); !tables)
 			parsed.errors.push_back(compile_finding(parsed, file, tables.error()));
-		warnings = check_warnings(parsed, facts);
+		warnings = check_warnings(parsed, machine.facts);
+		for (const auto &warning : machine.warnings)
+			warnings.push_back({.file = file, .message = warning});
 	}
-	const std::uint64_t memory = map_memory(parsed.config.gateway, facts.possible_cpus);
+	const std::uint64_t memory = map_memory(parsed.config.gateway, machine.facts.possible_cpus);
 	if (cli.json) {
 		Json object{{"errors", to_json(parsed.errors)}, {"warnings", to_json(warnings)}};
 		object["rules"] = parsed.config.rules.size();

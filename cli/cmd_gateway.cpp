@@ -1,25 +1,30 @@
 // ptrig up, run, down.
 #include <cstdlib>
+#include <filesystem>
 #include <fmt/format.h>
 #include <memory>
 #include <sys/stat.h>
 #include <syslog.h>
 
-#include "cli/changes.h"
 #include "cli/cli.h"
 #include "loader/daemon.h"
-#include "loader/rule_file.h"
+#include "loader/usable_config.h"
 
 namespace ptrig::cli {
 
 namespace {
 
+/// As it is to be remembered: other commands are run elsewhere.
+std::string absolute(const std::string &path) {
+	return path == "-" ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
 Done up(Cli &cli, const std::string &path) {
-	const ParsedConfig parsed = load_config(path);
-	if (auto valid = usable(parsed, path); !valid)
-		return valid;
+	const auto config = read_usable_config(path);
+	if (!config)
+		return tl::unexpected(config.error());
 	std::vector<std::string> notes;
-	const auto gateway = Gateway::up(cli.pin_dir, parsed.config, path, notes);
+	const auto gateway = Gateway::up(cli.pin_dir, *config, absolute(path), notes);
 	for (const auto &note : notes)
 		say(cli, note);
 	if (!gateway)
@@ -47,7 +52,7 @@ Done run(Cli &cli, const std::string &path) {
 			say(cli, line);
 		std::fflush(cli.err);
 	};
-	return run_daemon({.config_path = path, .pin_dir = cli.pin_dir}, log);
+	return run_daemon({.config_path = absolute(path), .pin_dir = cli.pin_dir}, log);
 }
 
 CLI::App *with_config(CLI::App &app, const char *name, const char *about, const char *example,

@@ -27,6 +27,10 @@ Done list(Cli &cli, const FilterOptions &options) {
 		return tl::unexpected(rules.error());
 	for (const auto &line : explain_no_leases(*rules, *filter))
 		say(cli, line);
+	// What would keep every lease away: no interface yet, forwarding off, ...
+	if (const auto status = gateway->status())
+		for (const auto &warning : status->warnings)
+			say(cli, "warning: " + warning);
 	return {};
 }
 

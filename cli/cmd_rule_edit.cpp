@@ -52,10 +52,7 @@ Done Edit::run(const Change &change) {
 		return tl::unexpected(gateway.error());
 	std::string config_path;
 	if (options.save) {
-		const auto status = gateway->status();
-		if (!status)
-			return tl::unexpected(status.error());
-		config_path = status->config.empty() ? kDefaultConfig : status->config;
+		config_path = config_path_of(*gateway);
 		if (auto ours = check_saveable(config_path, options.name); !ours)
 			return ours;
 	}

@@ -15,10 +15,11 @@
 #include <systemd/sd-event.h>
 
 #include "loader/gateway.h"
+#include "loader/line_limit.h"
 #include "loader/monitor.h"
 #include "loader/netlink.h"
-#include "loader/rule_file.h"
 #include "loader/system.h"
+#include "loader/usable_config.h"
 
 namespace ptrig {
 
@@ -68,16 +69,6 @@ double realtime_s() {
 	return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
 }
 
-Result<Config> read_config(const std::string &path) {
-	ParsedConfig parsed = load_config(path);
-	if (parsed.errors.empty())
-		return std::move(parsed.config);
-	std::string what = parsed.errors.front().text();
-	if (parsed.errors.size() > 1)
-		what += fmt::format(" (and {} more: ptrig check {})", parsed.errors.size() - 1, path);
-	return fail(what, Status::kInput);
-}
-
 class Daemon {
 public:
 	Daemon(const DaemonOptions &options, const DaemonLog &log) : options_(options), log_(log) {}
@@ -102,6 +93,7 @@ private:
 	void reload();
 	void say(int priority, const std::string &line);
 	void say_limited(const std::string &line);
+	void say_trouble(std::string &last, const char *doing, const std::string &trouble);
 	void report(const EventView &event);
 	void tell_manager(const char *state);
 
@@ -116,7 +108,8 @@ private:
 	std::vector<Source> sources_;
 	Source second_, reconcile_;
 	LineLimit limit_{kLinesPerSecond};
-	std::string last_failure_; ///< of the repeated work, so that it is said once and not every second
+	// Of the repeated work what failed last, so that it is said once and not every second.
+	std::string network_trouble_, sweep_trouble_, events_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {
@@ -131,10 +124,20 @@ void Daemon::say_limited(const std::string &line) {
 		say(LOG_INFO, line);
 }
 
+void Daemon::say_trouble(std::string &last, const char *doing, const std::string &trouble) {
+	if (trouble == last)
+		return;
+	if (trouble.empty())
+		say(LOG_NOTICE, fmt::format("{}: works again", doing));
+	else
+		say(LOG_ERR, fmt::format("{}: {}", doing, trouble));
+	last = trouble;
+}
+
 void Daemon::tell_manager(const char *state) {
 	const std::size_t rules = gateway_->config().rules.size();
 	sd_notifyf(0, "%sSTATUS=following %zu rules%s", state, rules,
-		   last_failure_.empty() ? "" : (", with trouble: " + last_failure_).c_str());
+		   network_trouble_.empty() ? "" : (", with trouble: " + network_trouble_).c_str());
 }
 
 Done Daemon::find_gateway() {
@@ -144,7 +147,7 @@ Done Daemon::find_gateway() {
 		say(LOG_NOTICE, "following the gateway that is up");
 		return {};
 	}
-	auto config = read_config(options_.config_path);
+	auto config = read_usable_config(options_.config_path);
 	if (!config)
 		return tl::unexpected(config.error());
 	std::vector<std::string> notes;
@@ -152,7 +155,7 @@ Done Daemon::find_gateway() {
 	for (const auto &note : notes)
 		say(LOG_NOTICE, note);
 	if (!started)
-		return within("nothing is up and `up` failed", started.error());
+		return within(found.error().what + "; start it", started.error());
 	gateway_ = std::move(*started);
 	return {};
 }
@@ -274,27 +277,23 @@ void Daemon::reconcile() {
 	if (lines)
 		for (const auto &line : *lines)
 			say(LOG_NOTICE, line);
-	else if (lines.error().what != last_failure_)
-		say(LOG_ERR, "follow the network: " + lines.error().what);
-	if (lines && !last_failure_.empty())
-		say(LOG_NOTICE, "following the network again");
-	last_failure_ = lines ? "" : lines.error().what;
+	say_trouble(network_trouble_, "follow the network", lines ? "" : lines.error().what);
 	sd_event_source_set_time_relative(reconcile_.get(), kSafetyNet);
 	sd_event_source_set_enabled(reconcile_.get(), SD_EVENT_ONESHOT);
 }
 
 int Daemon::on_second() {
 	say_limited("");
-	if (const auto swept = gateway_->sweep(); !swept)
-		say_limited("sweep: " + swept.error().what);
+	const auto swept = gateway_->sweep();
+	say_trouble(sweep_trouble_, "remove what has ended", swept ? "" : swept.error().what);
 	sd_event_source_set_time_relative(second_.get(), kSecond);
 	sd_event_source_set_enabled(second_.get(), SD_EVENT_ONESHOT);
 	return 0;
 }
 
 int Daemon::on_events() {
-	if (const auto read = gateway_->read_events([this](const EventView &event) { report(event); }); !read)
-		say_limited("read the events: " + read.error().what);
+	const auto read = gateway_->read_events([this](const EventView &event) { report(event); });
+	say_trouble(events_trouble_, "report events", read ? "" : read.error().what);
 	return 0;
 }
 
@@ -305,6 +304,8 @@ int Daemon::on_monitors() {
 
 void Daemon::report(const EventView &event) {
 	monitors_->publish(event);
+	if (event.event == "config") // by whatever process: it may name other interfaces
+		reconcile_within(kDebounce);
 	if (event.log)
 		say_limited(describe(event));
 }
@@ -318,14 +319,15 @@ void Daemon::on_signal(int signal) {
 
 void Daemon::reload() {
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", static_cast<unsigned long long>(monotonic_us()));
-	const auto config = read_config(options_.config_path);
+	const auto config = read_usable_config(options_.config_path);
 	const auto applied = config ? gateway_->apply(*config, options_.config_path)
 				    : Result<ApplyResult>(tl::unexpected(config.error()));
 	if (applied) {
 		for (const auto &note : applied->notes)
 			say(LOG_NOTICE, note);
-		say(LOG_NOTICE, fmt::format("reloaded {}: {} rules differ, {} leases ended", options_.config_path,
+		say(LOG_NOTICE, fmt::format("reloaded {}: rules changed: {}, leases ended: {}", options_.config_path,
 					    applied->changes.size(), applied->leases_ended));
+		// read_events() tells only of what other processes did.
 		monitors_->publish({.time = realtime_s(), .event = "config"});
 		reconcile();
 	} else {
@@ -338,23 +340,6 @@ void Daemon::reload() {
 
 Done run_daemon(const DaemonOptions &options, const DaemonLog &log) {
 	return Daemon(options, log).run();
-}
-
-bool LineLimit::take(std::uint64_t now_s) {
-	if (now_s != second_) {
-		second_ = now_s;
-		used_ = 0;
-	}
-	if (used_ < per_second_) {
-		++used_;
-		return true;
-	}
-	++dropped_;
-	return false;
-}
-
-std::uint64_t LineLimit::left_out(std::uint64_t now_s) {
-	return now_s == second_ ? 0 : std::exchange(dropped_, 0);
 }
 
 } // namespace ptrig

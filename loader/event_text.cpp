@@ -49,6 +49,8 @@ std::string describe(const EventView &event) {
 		text = fmt::format("{}: lease of {} ended: {}", event.rule, host, reason);
 	else if (event.event == "lost")
 		text = fmt::format("{} events lost", event.count);
+	else if (event.event == "config")
+		text = "the configuration was replaced";
 	else
 		text = event.reason.empty() ? event.event : fmt::format("{}: {}", event.event, reason);
 	if (event.event == "refused" && event.count > 0)

@@ -2,6 +2,7 @@
 #include "cli/changes.h"
 #include "cli/cli.h"
 #include "cli/rule_options.h"
+#include "loader/rule_file.h"
 
 #include <algorithm>
 #include <cstdlib>

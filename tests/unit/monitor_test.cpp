@@ -1,5 +1,5 @@
 // The fan-out of events over real sockets: several clients, one that does not read, one that leaves.
-#include "loader/daemon.h"
+#include "loader/line_limit.h"
 #include "loader/monitor.h"
 
 #include <cstdlib>
@@ -168,7 +168,7 @@ TEST(EventText, IsALineForPeople) {
 	EXPECT_EQ(describe(view), "irc-ident: lease granted to 192.168.77.12, which sent to 203.0.113.10");
 	view.event = "lost";
 	EXPECT_EQ(describe(view), "3 events lost");
-	EXPECT_EQ(describe({.event = "config"}), "config");
+	EXPECT_EQ(describe({.event = "config"}), "the configuration was replaced");
 }
 
 TEST(EventText, WhatIsNoEventIsAnError) {
