@@ -151,6 +151,11 @@ static __always_inline bool pt_packet_headers(struct __sk_buff *skb, __u32 l3, c
 	return (void *)(h->ip + 1) <= data_end && (void *)(h->udp + 1) <= data_end;
 }
 
+/* XDP: where the frame ends. */
+static __always_inline void *pt_frame_end(struct xdp_md *ctx) {
+	return (void *)(long)ctx->data_end;
+}
+
 /* The Ethernet header, where there is one. */
 static __always_inline struct ethhdr *pt_packet_eth(struct __sk_buff *skb) {
 	struct ethhdr *eth = (void *)(long)skb->data;

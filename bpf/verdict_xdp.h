@@ -6,14 +6,7 @@
 #include <stdbool.h>
 
 #include "count.h"
-
-/* Interfaces that take redirected frames, by ifindex. */
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
-	__uint(max_entries, 256);
-	__type(key, __u32);
-	__type(value, __u32);
-} pt_devs SEC(".maps");
+#include "maps_xdp.h"
 
 static __always_inline bool pt_frame_taken(__u32 oif) {
 	return bpf_redirect_map(&pt_devs, oif, XDP_PASS) == XDP_REDIRECT;

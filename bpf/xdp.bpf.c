@@ -16,7 +16,7 @@ struct pt_frame {
 
 /* Only what needs no second thought: no options, no fragment, no SYN, FIN or RST, TTL left. */
 static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct ptrig_session_key *key) {
-	void *end = (void *)(long)ctx->data_end;
+	void *end = pt_frame_end(ctx);
 
 	__u32 l4_len;
 
