@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <unordered_map>
 
 #include "cli/rows.h"
 #include "loader/rule_key.h"
@@ -20,21 +21,45 @@ void compare(const char *section, const std::vector<Key<Owner>> &keys, const Own
 			lines.push_back(fmt::format("~ [{}] {} = {} → {}", section, key.name, old, now));
 }
 
-const Rule *find_rule(const Config &config, const std::string &name) {
-	const auto found = std::find_if(config.rules.begin(), config.rules.end(),
-					[&](const Rule &rule) { return rule.name == name; });
-	return found == config.rules.end() ? nullptr : &*found;
+using RulesByName = std::unordered_map<std::string_view, const Rule *>;
+
+RulesByName by_name(const Config &config) {
+	RulesByName rules(config.rules.size());
+	for (const auto &rule : config.rules)
+		rules.emplace(rule.name, &rule);
+	return rules;
 }
 
-std::string key_text(const Rule &rule, const std::string &key) {
+const Rule *find_rule(const RulesByName &rules, const std::string &name) {
+	const auto found = rules.find(name);
+	return found == rules.end() ? nullptr : found->second;
+}
+
+std::string key_text(const RuleView &view, const std::string &key) {
 	for (const auto &field : rule_fields())
 		if (field.key == key)
-			return text_of(field.json(RuleView{.rule = rule}));
+			return text_of(field.json(view));
 	return "?";
 }
 
+template <typename Range> std::string joined(const std::vector<Range> &ranges) {
+	std::string text;
+	for (const auto &range : ranges)
+		text += (text.empty() ? "" : ", ") + to_string(range);
+	return text;
+}
+
 std::string ports_text(const Rule &rule) {
-	return fmt::format("trigger {}, open {}", key_text(rule, "trigger"), key_text(rule, "open"));
+	return fmt::format("trigger {}, open {}", joined(rule.trigger), joined(rule.open));
+}
+
+std::string change_text(const RuleDiff &change, const Rule &before, const Rule &after) {
+	const RuleView old_view{.rule = before}, new_view{.rule = after};
+	std::vector<std::string> keys;
+	for (const auto &key : change.keys)
+		keys.push_back(fmt::format("{} {} → {}", key, key_text(old_view, key), key_text(new_view, key)));
+	const bool keeps = change.keeps_leases && after.enabled;
+	return fmt::format("{}{}", fmt::join(keys, "; "), keeps ? "" : " (its leases end)");
 }
 
 const char *kind_name(RuleDiff::Kind kind) {
@@ -77,26 +102,16 @@ std::vector<std::string> setting_changes(const Config &before, const Config &aft
 }
 
 std::vector<std::string> rule_changes(const Config &before, const Config &after, const std::vector<RuleDiff> &changes) {
+	const RulesByName old_rules = by_name(before), new_rules = by_name(after);
 	std::vector<std::string> lines;
 	for (const auto &change : changes) {
-		const Rule *old_rule = find_rule(before, change.name), *new_rule = find_rule(after, change.name);
-		if (change.kind == RuleDiff::Kind::kAdd) {
-			lines.push_back(
-				fmt::format("+ {}{}", change.name, new_rule ? ": " + ports_text(*new_rule) : ""));
-		} else if (change.kind == RuleDiff::Kind::kRemove) {
-			lines.push_back(
-				fmt::format("- {}{}", change.name, old_rule ? ": " + ports_text(*old_rule) : ""));
-		} else {
-			const bool disabled = new_rule != nullptr && !new_rule->enabled;
-			std::vector<std::string> keys;
-			for (const auto &key : change.keys)
-				keys.push_back(old_rule != nullptr && new_rule != nullptr
-						       ? fmt::format("{} {} → {}", key, key_text(*old_rule, key),
-								     key_text(*new_rule, key))
-						       : key);
-			lines.push_back(fmt::format("~ {}: {}{}", change.name, fmt::join(keys, "; "),
-						    change.keeps_leases && !disabled ? "" : " (its leases end)"));
-		}
+		const Rule *was = find_rule(old_rules, change.name), *is = find_rule(new_rules, change.name);
+		if (was != nullptr && is != nullptr)
+			lines.push_back(fmt::format("~ {}: {}", change.name, change_text(change, *was, *is)));
+		else if (is != nullptr)
+			lines.push_back(fmt::format("+ {}: {}", change.name, ports_text(*is)));
+		else if (was != nullptr)
+			lines.push_back(fmt::format("- {}: {}", change.name, ports_text(*was)));
 	}
 	return lines;
 }
