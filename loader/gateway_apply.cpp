@@ -32,6 +32,10 @@ std::shared_ptr<Live> next_live(const Config &config, const std::string &config_
 	return next;
 }
 
+void append(std::vector<std::string> &lines, const std::vector<std::string> &more) {
+	lines.insert(lines.end(), more.begin(), more.end());
+}
+
 Done close_sessions_of(const std::string &dir, const std::vector<Ip4> &gone, std::vector<std::string> &lines) {
 	for (const Ip4 address : gone) {
 		ptrig_admin request{};
@@ -161,10 +165,9 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	ApplyResult result;
 	result.changes = diff_rules((*before)->config.rules, config.rules);
 	result.notes = std::move(attached->lines);
-	const auto sizes_kept = size_notes(config.gateway);
-	result.notes.insert(result.notes.end(), sizes_kept.begin(), sizes_kept.end());
+	append(result.notes, size_notes(config.gateway));
 	if (!options.quiet)
-		result.notes.insert(result.notes.end(), attached->conditions.begin(), attached->conditions.end());
+		append(result.notes, notes_of(*wanted, attached->conditions));
 	auto closed = close_sessions_of(dir, attached->gone, result.notes);
 	auto ended = end_disallowed(dir, **before, *next, wanted->network);
 	if (!closed || !ended)
@@ -207,7 +210,8 @@ Result<ApplyResult> Gateway::plan(const Config &config) const {
 	ApplyResult result;
 	result.changes = diff_rules((*live)->config.rules, config.rules);
 	result.notes = impl_->size_notes(config.gateway);
-	result.notes.insert(result.notes.end(), wanted->conditions.begin(), wanted->conditions.end());
+	if (!(config.gateway == (*live)->config.gateway))
+		append(result.notes, notes_of(*wanted, wanted->conditions));
 	return result;
 }
 

@@ -107,6 +107,7 @@ struct Wanted {
 	bool lan_egress = false;
 	std::vector<WantedInterface> interfaces;
 	std::vector<std::string> conditions; ///< what is waited for, and why, a line each
+	bool missing = false;                ///< some interface does not exist: its name may be a wrong one
 	std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> addresses; ///< (ifindex, net order) -> primary
 	std::optional<Error> wrong; ///< what up and apply refuse and a running gateway only reports
 };
@@ -114,6 +115,9 @@ struct Wanted {
 Done check_names(const GatewayConfig &config);
 Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached);
 Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir);
+
+/// The conditions and, where a name may be wrong, the interfaces that there are.
+std::vector<std::string> notes_of(const Wanted &wanted, const std::vector<std::string> &conditions);
 
 struct AttachOptions {
 	bool strict = false;  ///< the first failure is an error; else it is a condition and the interface waits

@@ -62,8 +62,8 @@ private:
 			add(*link, role);
 			return;
 		}
-		wanted_.conditions.push_back(fmt::format("{} {} does not exist yet: waiting for it (there are: {})",
-							 side, name, wanted_.network.describe()));
+		wanted_.missing = true;
+		wanted_.conditions.push_back(fmt::format("{} {} does not exist yet: waiting for it", side, name));
 	}
 	/// A WAN may come later (ppp0), and some of several LANs; with no LAN at all the name is taken for a wrong one.
 	std::string missing_lan() const {
@@ -86,7 +86,7 @@ private:
 				kept = true;
 			}
 		if (!kept)
-			wanted_.conditions.push_back("wan auto: there is no default route yet: waiting for one");
+			wanted_.conditions.push_back("wan auto: there is no default route: waiting for one");
 	}
 	void check_prefixes() {
 		std::vector<std::string> lan, wan;
@@ -141,6 +141,13 @@ Wanted want_interfaces(const Config &config, Network network, const std::map<std
 	Selector(config, attached, wanted).select();
 	collect_addresses(wanted);
 	return wanted;
+}
+
+std::vector<std::string> notes_of(const Wanted &wanted, const std::vector<std::string> &conditions) {
+	std::vector<std::string> notes = conditions;
+	if (wanted.missing)
+		notes.push_back("interfaces there are: " + wanted.network.describe());
+	return notes;
 }
 
 Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir) {

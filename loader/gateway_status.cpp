@@ -91,11 +91,7 @@ public:
 		std::vector<std::string> warnings;
 		for (const auto &view : views) {
 			if (view.datapath == "waiting") {
-				warnings.push_back(
-					view.name == "auto"
-						? "wan auto: waiting for a default route"
-						: fmt::format("{}: waiting for this interface (there are: {})",
-							      view.name, network_.describe()));
+				warnings.push_back(waiting(view.name));
 				continue;
 			}
 			const auto filter = tc_query(view.ifindex, TcSide::kIngress);
@@ -108,6 +104,15 @@ public:
 	}
 
 private:
+	std::string waiting(const std::string &name) const {
+		if (name == "auto")
+			return "wan auto: waiting for a default route";
+		if (network_.find(name))
+			return name +
+			       ": nothing is attached to it yet (the daemon or `ptrig up` does, and says why if it "
+			       "cannot)";
+		return fmt::format("{}: waiting for this interface (there are: {})", name, network_.describe());
+	}
 	InterfaceView view(const Link *link, const std::string &name, std::uint32_t role) const {
 		InterfaceView view{.name = name, .datapath = "waiting"};
 		const auto iface = link ? ifaces_.find(link->ifindex) : ifaces_.end();

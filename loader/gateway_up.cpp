@@ -122,7 +122,8 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &d
 		return tl::unexpected(std::move(attached.error()));
 	}
 	notes.insert(notes.end(), attached->lines.begin(), attached->lines.end());
-	notes.insert(notes.end(), attached->conditions.begin(), attached->conditions.end());
+	for (const auto &note : notes_of(*wanted, attached->conditions))
+		notes.push_back(note);
 	return impl;
 }
 
