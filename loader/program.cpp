@@ -61,26 +61,29 @@ std::string quoted(const std::string &log, const std::string &before, const char
 
 /// The line in which the verifier says what is wrong: the last of its log but for the statistics.
 std::string verifier_line(const std::string &log) {
-	const std::size_t end = log.rfind("-- END PROG LOAD LOG --");
-	const std::size_t begin = log.rfind("-- BEGIN PROG LOAD LOG --");
-	if (end == std::string::npos || begin == std::string::npos)
+	constexpr std::string_view kBegin = "-- BEGIN PROG LOAD LOG --\n";
+	const std::size_t begin = log.rfind(kBegin);
+	const std::size_t end = log.find("-- END PROG LOAD LOG --", begin == std::string::npos ? 0 : begin);
+	if (begin == std::string::npos || end == std::string::npos)
 		return {};
-	std::string found;
-	std::size_t at = log.find('\n', begin);
-	while (at != std::string::npos && at < end) {
-		const std::size_t next = log.find('\n', at + 1);
-		const std::string line = log.substr(at + 1, next == std::string::npos ? next : next - at - 1);
-		const bool noise = line.empty() || line.rfind("processed ", 0) == 0 || line.rfind("libbpf:", 0) == 0 ||
-				   line.rfind("verification time", 0) == 0 || line.rfind("stack depth", 0) == 0;
-		if (!noise)
-			found = line;
-		at = next;
+	std::string_view text(log);
+	text = text.substr(begin + kBegin.size(), end - begin - kBegin.size());
+	while (!text.empty()) {
+		const std::size_t cut = text.rfind('\n') + 1; // 0 if there is none
+		const std::string_view line = text.substr(cut);
+		const auto starts = [&](std::string_view with) { return line.substr(0, with.size()) == with; };
+		if (!line.empty() && !starts("processed ") && !starts("verification time") && !starts("stack depth"))
+			return std::string(line);
+		text = text.substr(0, cut ? cut - 1 : 0);
 	}
-	return found;
+	return {};
 }
 
 tl::unexpected<Error> load_error(const char *object, int code, const std::string &log) {
 	const std::string doing = fmt::format("load the {} programs", object);
+	if (log.find("failed to iterate BTF objects") != std::string::npos && code == EPERM)
+		return fail(doing +
+			    ": the conntrack functions are in modules, and looking there needs root (CAP_SYS_ADMIN)");
 	if (const auto kfunc = quoted(log, "extern (func ksym) '", "'"); !kfunc.empty())
 		return fail(
 			fmt::format("{}: the kernel has no function {}: modprobe nf_conntrack nf_nat (a kernel >= 6.1 "
