@@ -87,6 +87,13 @@ static __always_inline enum pt_claimant pt_lease_claimant(const struct ptrig_lea
 	return same_mac ? PT_CLAIM_MOVED : PT_CLAIM_OTHER;
 }
 
+/* The way by which its host sends now: a WAN that came back under another index, another WAN after a failover. */
+static __always_inline void pt_lease_follow(struct ptrig_lease_info *info, const struct pt_trigger *t) {
+	info->wan = t->wan;
+	info->wan_ifindex = t->wan_ifindex;
+	info->lan_ifindex = t->c.lan_ifindex;
+}
+
 /* Whose lease it is and since when; the caller holds the lock or the only reference. */
 static __always_inline void pt_lease_fill(struct ptrig_lease_info *info, const struct pt_trigger *t, __u32 id) {
 	const struct ptrig_cand *c = &t->c;
@@ -99,9 +106,7 @@ static __always_inline void pt_lease_fill(struct ptrig_lease_info *info, const s
 	info->refreshed_ns = t->now;
 	info->ended_ns = 0;
 	info->host = c->host;
-	info->wan = t->wan;
-	info->wan_ifindex = t->wan_ifindex;
-	info->lan_ifindex = c->lan_ifindex;
+	pt_lease_follow(info, t);
 	info->trigger_proto = c->proto;
 	info->trigger_remote = c->remote;
 	info->trigger_port = c->remote_port;
@@ -176,6 +181,7 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 		return;
 	}
 	if (live && who == PT_CLAIM_SAME) {
+		pt_lease_follow(info, t);
 		pt_lease_renew(info, t->now, tick);
 		d->reason = PTRIG_REFRESHED;
 		return;
@@ -185,7 +191,7 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 		if (!may_grant)
 			return;
 		info->host = t->c.host;
-		info->lan_ifindex = t->c.lan_ifindex;
+		pt_lease_follow(info, t);
 		pt_lease_renew(info, t->now, tick);
 		return;
 	}
