@@ -87,6 +87,16 @@ TEST_F(Precedence, TheGatewaysOwnFlow) {
 	EXPECT_EQ(knock(7001), PTRIG_OPENED);
 }
 
+TEST_F(Precedence, TheGatewaysOwnQuestionIsAnsweredToIt) {
+	{
+		const Fd gateway = socket_at(Ns::kGateway, SOCK_DGRAM, kWan, 16384),
+			 remote = socket_at(Ns::kWan, SOCK_DGRAM, kRemote, 7000);
+		send_to(gateway, kRemote, 7000, "hello?");
+		ASSERT_EQ(receive(remote), kWan + ":16384");
+	}
+	EXPECT_EQ(knock(7000), PTRIG_FLOW_KNOWN) << "the first answer";
+}
+
 TEST_F(Precedence, AnEarlierProbeDoesNotBlock) {
 	const Fd remote = socket_at(Ns::kWan, SOCK_DGRAM, kRemote, 7000);
 	send_to(remote, kWan, 16384, "anybody there?");

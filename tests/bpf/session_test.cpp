@@ -202,6 +202,18 @@ TEST_F(Session, TrafficOfAnOldSessionRefreshesNoOtherHostsLease) {
 	EXPECT_EQ(lease("media")->info.refreshed_ns, before);
 }
 
+TEST_F(Session, TheOldAddressOfAMovedHostRefreshesNothing) {
+	Rule rule = media();
+	rule.refresh = Refresh::kTraffic;
+	established({rule});
+	ASSERT_EQ(trigger({kStranger, kHostMac}, kInvite), PTRIG_MOVED);
+	age_lease("media", minutes(5));
+	const auto before = lease("media")->info.refreshed_ns;
+	look_due();
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED) << "the session is the old address's still";
+	EXPECT_EQ(lease("media")->info.refreshed_ns, before);
+}
+
 TEST_F(Session, TriggerPortInsideASessionRefreshes) {
 	// The remote comes from the trigger port: the host's answers are triggers that WAN egress never sees.
 	granted({media()});
