@@ -1,5 +1,6 @@
 // Sessions as user space sees them: the LAN side's entry and its twin of the WAN side, in bounded memory.
 #include <netinet/in.h>
+#include <unordered_set>
 
 #include "loader/gateway_impl.h"
 
@@ -81,6 +82,26 @@ SessionView view_of(const ptrig_session_key &key, const ptrig_session &lan, cons
 	return view;
 }
 
+/// The ids of the leases that live now.
+Result<std::unordered_set<std::uint32_t>> living_leases(const std::string &dir, const Live &live) {
+	auto leases = read_leases(dir, live);
+	if (!leases)
+		return tl::unexpected(std::move(leases.error()));
+	std::unordered_set<std::uint32_t> ids;
+	for (const LeaseEntry &entry : *leases)
+		if (entry.live)
+			ids.insert(entry.lease.info.id);
+	return ids;
+}
+
+/// As pt_sweep_session_over(), so a list never shows a session that a packet would not find.
+bool ends_with_lease(const ptrig_session &session, const Live &live) {
+	if (session.state == PTRIG_SESSION_HALFOPEN)
+		return true;
+	const Rule *rule = live.rule(session.rule);
+	return rule ? rule->on_close == OnClose::kKill : (session.flags & PTRIG_SESSION_KILL) != 0;
+}
+
 } // namespace
 
 Done Gateway::sessions(const Filter &filter, const std::function<void(const SessionView &)> &each) const {
@@ -89,6 +110,9 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 		return tl::unexpected(std::move(live.error()));
 	if (filter.rule && !(*live)->id_of(*filter.rule))
 		return fail("there is no rule " + *filter.rule, Status::kInput);
+	const auto leases = living_leases(impl_->dir, **live);
+	if (!leases)
+		return tl::unexpected(leases.error());
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(impl_->dir, name, Access::kRead);
 		if (!map)
@@ -97,7 +121,8 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &lan) {
 			const std::uint64_t now = boot_now_ns();
 			if (key.side != PTRIG_SIDE_LAN || !lan.seen_ns || !failed ||
-			    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, (*live)->config.timeouts))
+			    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, (*live)->config.timeouts) ||
+			    (ends_with_lease(lan, **live) && !leases->contains(lan.lease)))
 				return;
 			SessionView view = view_of(key, lan, **live, now);
 			if (!matches(filter, view))

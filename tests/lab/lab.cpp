@@ -226,7 +226,7 @@ void Lab::up(const std::string &rules, const std::string &gateway, const std::st
 	ground_->up_with = gateway;
 	const Json status = json({"status"});
 	counters_at_up_ = status.at("counters");
-	if (gateway.find("datapath") != std::string::npos)
+	if (gateway.find("datapath") != std::string::npos || gateway.find("lan") != std::string::npos)
 		return;
 	for (const char *side : {"wan", "lan"})
 		for (const Json &device : status.at(side))

@@ -14,7 +14,8 @@ TEST_P(Conflict, SecondHostIsRefusedAndDoesNotExtend) {
 	EXPECT_TRUE(eventually(5s, [&] {
 		trigger(lan2()); // its own packets pass as ever
 		tries++;
-		return leases("game").empty() || leases("game").at(0).at("host") != host1();
+		const Json rows = leases("game");
+		return rows.empty() || rows.at(0).at("host") != host1();
 	}));
 	const auto held = Clock::now() - since;
 	EXPECT_GE(held, 1800ms);

@@ -84,7 +84,7 @@ TEST_P(Expiry, EstablishedTcpGoesOnPastExpiry) {
 	EXPECT_TRUE(says(host, remote));
 	EXPECT_TRUE(exchange(remote, host, 1 << 20));
 	EXPECT_EQ(who_gets_tcp(6000), "gateway") << "no new connection";
-	EXPECT_EQ(json({"session", "list"}).size(), 1U);
+	EXPECT_EQ(json({"session", "list"}).size(), 1U) << "the probes' half-open ones end with their lease";
 }
 
 TEST_P(Expiry, EstablishedUdpGoesOnPastExpiry) {
@@ -121,17 +121,17 @@ TEST_P(Expiry, PacketsFromTheWanNeverExtend) {
 }
 
 TEST_P(Expiry, RefreshTrafficKeepsItOpenByTheHostsPackets) {
-	up(game("timeout = '1s'\nrefresh = 'traffic'"));
+	up(game("timeout = '2s'\nrefresh = 'traffic'"));
 	trigger(lan1());
 	const Fd remote = start_talk(lan1());
-	const auto end = Clock::now() + 3s;
-	eventually(3500ms, [&] {
+	const auto end = Clock::now() + 5s;
+	eventually(6s, [&] {
 		EXPECT_TRUE(answers(udp_on(lan1(), 6000), remote, local_end(remote)));
 		return Clock::now() >= end;
 	});
 	EXPECT_EQ(leases("game").size(), 1U);
 	EXPECT_EQ(who_gets_udp(6001), "lan1");
-	expect_closed_between(Clock::now(), 0ms, 2300ms);
+	expect_closed_between(Clock::now(), 0ms, 3100ms);
 }
 
 TEST_P(Expiry, RefreshTriggerIsNotKeptOpenByTraffic) {
@@ -147,16 +147,16 @@ TEST_P(Expiry, RefreshTriggerIsNotKeptOpenByTraffic) {
 }
 
 TEST_P(Expiry, MaxLifetimeEndsABusyLease) {
-	up(game("timeout = '1s'\nrefresh = 'traffic'\nmax_lifetime = '2s'"));
+	up(game("timeout = '2s'\nrefresh = 'traffic'\nmax_lifetime = '4s'"));
 	const auto since = Clock::now();
 	trigger(lan1());
 	const Fd remote = start_talk(lan1());
-	EXPECT_TRUE(eventually(5s, [&] {
+	EXPECT_TRUE(eventually(8s, [&] {
 		EXPECT_TRUE(answers(udp_on(lan1(), 6000), remote, local_end(remote)));
 		return leases("game").empty();
 	}));
-	EXPECT_GE(Clock::now() - since, 1800ms);
-	EXPECT_LE(Clock::now() - since, 3200ms);
+	EXPECT_GE(Clock::now() - since, 3800ms);
+	EXPECT_LE(Clock::now() - since, 5200ms);
 }
 
 TEST_P(Expiry, MaxLifetimeWithKillCutsTheSession) {

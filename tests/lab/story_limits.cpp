@@ -66,7 +66,7 @@ TEST_P(Limits, NewSessionsPerSecond) {
 TEST_P(Limits, FullLeaseTableRefusesAndEvictsNobody) {
 	up(game() + rule("second", "4001/udp", "6100/udp"), "max_leases = 1\n");
 	trigger(lan1());
-	trigger(lan2(), {kRemote1, 4001});
+	trigger(lan1(), {kRemote1, 4001});
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 	EXPECT_EQ(who_gets_udp(6100), "gateway");
 	EXPECT_EQ(refused("second", "leases_full"), 1U);
