@@ -183,6 +183,13 @@ TEST_F(Open, RateLimit) {
 	for (std::uint16_t port = 5; port <= 7; port++)
 		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
 	EXPECT_EQ(knock(kRemote, 8), PTRIG_RATE_LIMITED) << "an hour is not 10,800 tokens";
+	edit_lease("media", [](ptrig_lease &l) {
+		l.tokens = 2500;
+		l.tokens_ns -= 900000000;
+	});
+	for (std::uint16_t port = 8; port <= 10; port++)
+		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
+	EXPECT_EQ(knock(kRemote, 11), PTRIG_RATE_LIMITED) << "nor does a full bucket overflow within the second";
 }
 
 TEST_F(Open, AFloodDoesNotStopTheBucketFromFilling) {

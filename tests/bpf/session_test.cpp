@@ -331,28 +331,5 @@ TEST_F(Session, NoRoute) {
 	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED) << "the session outlives it";
 }
 
-TEST_F(Session, RepliesLeaveByTheWanTheyCameInOn) {
-	apply({media()});
-	ASSERT_EQ(trigger(kA, kInvite, kRemote1, {.wan = "wan1", .wan_address = kWan1}), PTRIG_GRANTED);
-	const Packet in = kFromRemote1 / Ip4{.src = kFar, .dst = kWan1} / kKnock;
-	ASSERT_EQ(run(Hook::kWanIn, "wan1", in), PTRIG_OPENED);
-	ip_batch(Ns::kGateway, "route add default via " + kRemote1 + " dev wan1 metric 100\n");
-	Packet out;
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kFar} / kReply, &out), PTRIG_ESTABLISHED);
-	EXPECT_EQ(l3(out), (Ip4{.src = kWan1, .dst = kFar, .ttl = 63} / kReply));
-	EXPECT_EQ(session().lan.oif, ifindex("wan1")) << "though the default route is wan0's";
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kFar} / kReply, &out), PTRIG_FORWARDED);
-	EXPECT_EQ(out, (kToRemote1 / Ip4{.src = kWan1, .dst = kFar, .ttl = 63} / kReply));
-	ip_batch(Ns::kGateway, "route del default via " + kRemote1 + " dev wan1 metric 100\n");
-}
-
-TEST_F(Session, TheSecondAddressOfAWanIsItsOwn) {
-	granted({media()});
-	Packet out;
-	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWanSecond} / kKnock), PTRIG_OPENED);
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kReply, &out), PTRIG_ESTABLISHED);
-	EXPECT_EQ(l3(out), (Ip4{.src = kWanSecond, .dst = kRemote, .ttl = 63} / kReply)) << "RFC 4787 REQ-2";
-}
-
 } // namespace
 } // namespace ptrig::test
