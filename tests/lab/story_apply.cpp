@@ -230,6 +230,14 @@ TEST_P(Apply, ExportAppliesWithoutADifference) {
 	EXPECT_EQ(ptrig({"apply", "-"}, exported.out).status, 0);
 	EXPECT_EQ(ptrig({"export"}).out, exported.out);
 	const Json row = rule_row("all");
+	for (const char *key : {"name",     "enabled",       "description", "trigger", "trigger_remotes",
+				"sources",  "open",          "remotes",     "timeout", "refresh",
+				"conflict", "yield_after",   "close",       "confirm", "max_lifetime",
+				"on_close", "session_limit", "cooldown",    "log",     "timeout_s",
+				"leases",   "triggers_seen", "granted",     "refused", "last_trigger"})
+		EXPECT_TRUE(row.contains(key)) << key;
+	EXPECT_EQ(row.at("remotes"), Json({"203.0.113.0/24", "198.51.100.7"}));
+	EXPECT_EQ(row.at("last_trigger"), nullptr);
 	EXPECT_EQ(row.at("session_limit"), 77);
 	EXPECT_EQ(row.at("cooldown_s"), 1.5);
 	EXPECT_EQ(row.at("description"), "every \"key\"");

@@ -246,6 +246,35 @@ TEST_P(Cli, EveryMonitorSeesEveryEvent) {
 	EXPECT_EQ(events(first), events(second));
 }
 
+TEST_P(Cli, LogKeySaysWhichRulesAreLogged) {
+	const Process &daemon = run_daemon(game() + rule("quiet", "4001/udp", "6100/udp", "log = false"));
+	trigger(lan1(), {kRemote1, 4001});
+	trigger(lan1());
+	EXPECT_TRUE(eventually(5s, [&] { return daemon.err().find("game") != std::string::npos; })) << daemon.err();
+	EXPECT_EQ(daemon.err().find("quiet"), std::string::npos) << daemon.err();
+}
+
+TEST_P(Cli, CheckTellsEveryErrorAndWarning) {
+	write("/run/check.toml",
+	      "[gateway]\nlan = ['br0']\nwun = 'x'\n[[rule]]\nname = 'a'\ntrigger = ['0/tcp']\nopen = []\n");
+	const Output wrong = ptrig({"check", "/run/check.toml", "-j"});
+	EXPECT_EQ(wrong.status, 2);
+	const Json found = Json::parse(wrong.out);
+	EXPECT_GE(found.at("errors").size(), 3U) << found;
+	for (const Json &error : found.at("errors")) {
+		EXPECT_EQ(error.at("file"), "/run/check.toml");
+		EXPECT_GT(error.at("line"), 0) << error;
+		EXPECT_GT(error.at("column"), 0) << error;
+		EXPECT_NE(error.at("message"), "") << error;
+	}
+	EXPECT_NE(ptrig({"check", "/run/check.toml"}).out.find("/run/check.toml:6:"), std::string::npos);
+	write("/run/check.toml", config(rule("low", "6969/tcp", "22/tcp", "timeout = '10m'")));
+	const Output risky = ptrig({"check", "/run/check.toml", "-j"});
+	EXPECT_EQ(risky.status, 0) << risky.err;
+	EXPECT_FALSE(Json::parse(risky.out).at("warnings").empty());
+	EXPECT_EQ(Json::parse(risky.out).at("errors"), Json::array());
+}
+
 TEST_P(Cli, MonitorEndsWithTheDaemon) {
 	Process &daemon = run_daemon(game());
 	Process &watching = monitor();

@@ -64,6 +64,9 @@ TEST_P(Expiry, ClosedWithinASecondWithTheDaemonKilled) {
 	const Json status = json({"status"});
 	EXPECT_EQ(status.at("daemon"), nullptr);
 	EXPECT_FALSE(status.at("warnings").empty());
+	run_daemon();
+	EXPECT_EQ(leases("game").size(), 1U) << "a new daemon takes over what is there";
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 
 TEST_P(Expiry, SteadyTriggersKeepItOpen) {
@@ -184,6 +187,16 @@ TEST_P(Expiry, IdleUdpSessionEnds) {
 	expect_closed_between(Clock::now(), 0ms, 2100ms);
 	EXPECT_TRUE(eventually(4s, [&] { return json({"session", "list"}).empty(); }));
 	EXPECT_FALSE(talk(remote, udp_on(lan1(), 6000), {kWan, 6000}, 100ms));
+}
+
+TEST_P(Expiry, IdleTcpSessionsEndByTheirState) {
+	up(game("session_limit = 100"), "", "[timeouts]\ntcp_established = '1s'\ntcp_transitory = '1s'\n");
+	trigger(lan1());
+	const auto [remote, host] = connect_in(6000, lan1());
+	ASSERT_TRUE(says(remote, host));
+	EXPECT_EQ(json({"session", "list"}).at(0).at("state"), "established");
+	EXPECT_TRUE(eventually(4s, [&] { return json({"session", "list"}).empty(); }));
+	EXPECT_FALSE(says(remote, host, 200ms)) << "not a SYN: it opens nothing";
 }
 
 TEST_P(Expiry, TheDaemonReclaimsWhatHasEnded) {

@@ -72,6 +72,18 @@ TEST_P(Limits, FullLeaseTableRefusesAndEvictsNobody) {
 	EXPECT_EQ(refused("second", "leases_full"), 1U);
 }
 
+TEST_P(Limits, FullSessionTableRefusesAndEvictsNobody) {
+	up(game(), "max_sessions = 2\n");
+	trigger(lan1());
+	const Fd first = start_talk(lan1()), second = start_talk(lan1());
+	const Fd third = udp_socket(wan(), {kRemote1, 0});
+	talk(third, udp_on(lan1(), 6000), {kWan, 6000}, 200ms); // what the kernel makes of the answer is its own affair
+	EXPECT_EQ(json({"session", "list"}).size(), 2U);
+	EXPECT_GT(counter("sessions_full"), 0U);
+	EXPECT_TRUE(talk(first, udp_on(lan1(), 6000)));
+	EXPECT_TRUE(talk(second, udp_on(lan1(), 6000)));
+}
+
 TEST_P(Limits, DisabledRuleDoesNothing) {
 	up(game("enabled = false"));
 	trigger(lan1());

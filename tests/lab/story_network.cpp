@@ -122,6 +122,33 @@ TEST_P(Network, LinkDownAndUp) {
 	})) << "the session did not survive";
 }
 
+// A session belongs to its WAN: its answers leave by it, whatever the default route says.
+TEST_P(Network, WithTwoWansAnswersLeaveByTheirOwn) {
+	NetNs wanb("wanb");
+	ip(gw(),
+	   "link add wan1 type veth peer name eth0 netns wanb\naddr add 198.18.0.2/24 dev wan1\nlink set wan1 up\n"
+	   "rule add from 198.18.0.2 lookup 101\nroute add default via 198.18.0.10 dev wan1 table 101\n");
+	ip(wanb, "addr add 198.18.0.10/24 dev eth0\naddr add 192.0.2.7/32 dev lo\nlink set eth0 up\nroute add default "
+		 "via 198.18.0.2\n");
+	if (xdp())
+		must(wanb, {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
+	nft("add rule inet lab forward oifname wan1 accept\nadd rule ip lab_nat postrouting oifname wan1 masquerade\n");
+	up(game("remotes = 'contacted'") + rule("second", "4001/udp", "6100/udp"), "wan = ['wan0', 'wan1']");
+	const Fd sink = udp_socket(wanb, {"198.18.0.10", 4001});
+	ASSERT_TRUE(eventually(2s, [&] {
+		udp_send(udp_socket(lan1(), {}), {"198.18.0.10", 4001}, "trigger");
+		return udp_receive(sink, 100ms).has_value();
+	}));
+	trigger(lan1());
+	EXPECT_EQ(leases("second").at(0).at("wan"), "198.18.0.2");
+	EXPECT_EQ(leases("game").at(0).at("wan"), kWan);
+	for (const std::string &address : {std::string("198.18.0.10"), std::string("192.0.2.7")})
+		EXPECT_TRUE(talk(udp_socket(wanb, {address, 0}), udp_on(lan1(), 6100), {"198.18.0.2", 6100}))
+			<< address;
+	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote1, 0}), udp_on(lan1(), 6000)));
+	EXPECT_EQ(who_gets_udp(6100), "gateway") << "the other WAN's lease is not this one's";
+}
+
 TEST_P(Network, InterfaceThatAppearsLaterIsAttached) {
 	run_daemon(game(), xdp() ? "lan = ['lan1if', 'lan2if', 'lan9if']" : "lan = ['br0', 'lan9if']");
 	EXPECT_EQ(datapath_of("lan9if"), "waiting");
