@@ -11,6 +11,8 @@
 #include "ptrig/abi.h"
 #include "ptrig/reasons.h"
 
+#define PT_EEXIST 17 /* what an update with BPF_NOEXIST returns, negative */
+
 const volatile __u32 cfg_tick_hz = 250;    /* jiffies a second, measured */
 const volatile __u32 cfg_rules_max = 4096; /* pt_rules holds twice as many: two generations */
 const volatile __u32 cfg_lists_max = 4096; /* likewise pt_lists */

@@ -144,7 +144,7 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 
 	if (err) {
 		pt_host_sub(t->c.host, PT_HOST_LEASES);
-		return err == -17 /* EEXIST */ ? PTRIG_BUSY : PTRIG_LEASES_FULL;
+		return err == -PT_EEXIST ? PTRIG_BUSY : PTRIG_LEASES_FULL;
 	}
 	__sync_fetch_and_add(&usage->leases, 1);
 	pt_event_lease(PTRIG_GRANTED, rule->id, &lease, 0, t->now);

@@ -22,9 +22,10 @@ PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_se
        0); /* * 2 * max_halfopen */
 PT_MAP(pt_cands, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_cand, PTRIG_CANDS, 0);
 PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */
-PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, __be32, struct ptrig_host, 8192, 0);                /* * max_leases */
-PT_MAP(pt_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_hits, 4096, 0);          /* * max_rules */
-PT_MAP(pt_last, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_last, 4096, 0);                 /* * max_rules */
+PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, __be32, struct ptrig_host, 8192,
+       0); /* * 2 * max_leases: also hosts that were only refused */
+PT_MAP(pt_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_hits, 4096, 0); /* * max_rules */
+PT_MAP(pt_last, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_last, 4096, 0);        /* * max_rules */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

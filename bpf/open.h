@@ -104,9 +104,6 @@ static __noinline enum ptrig_reason pt_open_from_wan(struct __sk_buff *skb, stru
 		pt_lease_end_now(o.lease, o.rule->id, o.lease->info.id, PTRIG_HOST_CHANGED, o.now);
 		return PTRIG_NO_LEASE;
 	}
-	reason = pt_session_count(o.lease, o.rule, o.config, host, o.now);
-	if (reason != PT_GO_ON)
-		return reason;
 	struct ptrig_session_key key = {
 		.saddr = host,
 		.daddr = p->saddr,
@@ -117,14 +114,23 @@ static __noinline enum ptrig_reason pt_open_from_wan(struct __sk_buff *skb, stru
 	};
 	struct ptrig_session lan_side, wan_side;
 
+	/* By another WAN address or port: the host could not tell the two apart. */
+	if (bpf_map_lookup_elem(&pt_sessions, &key))
+		return PTRIG_FLOW_KNOWN;
+	reason = pt_session_count(o.lease, o.rule, o.config, host, o.now);
+	if (reason != PT_GO_ON)
+		return reason;
+
 	pt_open_pair(&o, host, o.port, p->daddr, p->dport, skb->ifindex, PTRIG_SESSION_HALFOPEN, 0, &lan_side,
 		     &wan_side);
 	wan_side.packets = 1;
 	wan_side.bytes = p->len;
-	if (pt_halfopen_insert(&key, &lan_side, &wan_side)) {
+	long err = pt_halfopen_insert(&key, &lan_side, &wan_side);
+
+	if (err) {
 		__sync_fetch_and_add(&o.lease->sessions, -1);
 		pt_host_sub(host, PT_HOST_SESSIONS);
-		return PTRIG_HALFOPEN_FULL;
+		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_HALFOPEN_FULL;
 	}
 	return pt_flow_finish(skb, f, host, o.port, PTRIG_OPENED);
 }

@@ -59,7 +59,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_halfopen", hash<ptrig_session_key, ptrig_session>(halfopen, cpus)},
 		{"pt_cands", array<ptrig_cand>(PTRIG_CANDS)},
 		{"pt_conns", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
-		{"pt_hosts", hash<__be32, ptrig_host>(leases, cpus)},
+		{"pt_hosts", hash<__be32, ptrig_host>(2 * leases, cpus)},
 		{"pt_hits", per_cpu_array<ptrig_hits>(rules, cpus)},
 		{"pt_last", array<ptrig_last>(rules)},
 		{"pt_counters", per_cpu_array<__u64>(PTRIG_REASON_COUNT, cpus)},

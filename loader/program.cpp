@@ -137,7 +137,7 @@ std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) 
 	return {
 		{"pt_leases", sizes.leases},
 		{"pt_conns", sizes.leases},
-		{"pt_hosts", sizes.leases},
+		{"pt_hosts", 2 * sizes.leases},
 		{"pt_sessions", 2 * sizes.sessions},
 		{"pt_halfopen", 2 * sizes.halfopen},
 		{"pt_lists", 2 * sizes.lists},
