@@ -17,7 +17,7 @@ Done list(Cli &cli, const FilterOptions &options) {
 	if (!gateway)
 		return tl::unexpected(gateway.error());
 	RowWriter<SessionView> writer(cli.out, cli.json, cli.style, session_fields());
-	const Done done = gateway->sessions(*filter, [&](const SessionView &session) { writer.add(session); });
+	Done done = gateway->sessions(*filter, [&](const SessionView &session) { writer.add(session); });
 	if (writer.finish() == 0 && done)
 		say(cli, "no sessions");
 	return done;

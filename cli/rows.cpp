@@ -102,6 +102,77 @@ std::string refused_text(const RuleView &view, const Style &) {
 	return std::to_string(sum);
 }
 
+/// Who talks to whom.
+std::vector<Field<SessionView>> session_tuple() {
+	using V = SessionView;
+	using S = Style;
+	static const auto end = [](Ip4 address, std::uint16_t port) {
+		return fmt::format("{}:{}", to_string(address), port);
+	};
+	return {
+		{.key = "rule",
+		 .title = "RULE",
+		 .json = [](const V &v) { return v.rule.empty() ? Json(nullptr) : Json(v.rule); },
+		 .width = 14},
+		{.key = "proto", .title = "PROTO", .json = [](const V &v) { return proto_json(v.proto); }, .width = 5},
+		{.key = "remote",
+		 .title = "REMOTE",
+		 .json = [](const V &v) { return Json(to_string(v.remote)); },
+		 .text = [](const V &v, const S &) { return end(v.remote, v.remote_port); },
+		 .width = 21},
+		{.key = "remote_port", .json = [](const V &v) { return Json(v.remote_port); }},
+		{.key = "wan",
+		 .title = "WAN",
+		 .json = [](const V &v) { return Json(to_string(v.wan)); },
+		 .text = [](const V &v, const S &) { return end(v.wan, v.wan_port); },
+		 .width = 21},
+		{.key = "wan_port", .json = [](const V &v) { return Json(v.wan_port); }},
+		{.key = "host",
+		 .title = "HOST",
+		 .json = [](const V &v) { return Json(to_string(v.host)); },
+		 .text = [](const V &v, const S &) { return end(v.host, v.host_port); },
+		 .width = 21},
+		{.key = "host_port", .json = [](const V &v) { return Json(v.host_port); }},
+	};
+}
+
+/// How they are doing.
+std::vector<Field<SessionView>> session_traffic() {
+	using V = SessionView;
+	using S = Style;
+	return {
+		{.key = "state", .title = "STATE", .json = [](const V &v) { return Json(v.state); }, .width = 11},
+		{.key = "idle_s",
+		 .title = "IDLE",
+		 .json = [](const V &v) { return seconds_json(v.idle_s); },
+		 .text = [](const V &v, const S &style) { return duration_text(v.idle_s, style); },
+		 .right = true,
+		 .width = 6},
+		{.key = "packets_in",
+		 .title = "IN",
+		 .json = [](const V &v) { return Json(v.packets_in); },
+		 .right = true,
+		 .width = 9},
+		{.key = "packets_out",
+		 .title = "OUT",
+		 .json = [](const V &v) { return Json(v.packets_out); },
+		 .right = true,
+		 .width = 9},
+		{.key = "bytes_in",
+		 .title = "BYTES IN",
+		 .json = [](const V &v) { return Json(v.bytes_in); },
+		 .text = [](const V &v, const S &style) { return bytes_text(v.bytes_in, style); },
+		 .right = true,
+		 .width = 9},
+		{.key = "bytes_out",
+		 .title = "BYTES OUT",
+		 .json = [](const V &v) { return Json(v.bytes_out); },
+		 .text = [](const V &v, const S &style) { return bytes_text(v.bytes_out, style); },
+		 .right = true,
+		 .width = 9},
+	};
+}
+
 } // namespace
 
 const std::vector<Field<LeaseView>> &lease_fields() {
@@ -143,65 +214,12 @@ const std::vector<Field<LeaseView>> &lease_fields() {
 }
 
 const std::vector<Field<SessionView>> &session_fields() {
-	using V = SessionView;
-	using S = Style;
-	static const auto end = [](Ip4 address, std::uint16_t port) {
-		return fmt::format("{}:{}", to_string(address), port);
-	};
-	static const std::vector<Field<V>> kFields{
-		{.key = "rule",
-		 .title = "RULE",
-		 .json = [](const V &v) { return v.rule.empty() ? Json(nullptr) : Json(v.rule); },
-		 .width = 14},
-		{.key = "proto", .title = "PROTO", .json = [](const V &v) { return proto_json(v.proto); }, .width = 5},
-		{.key = "remote",
-		 .title = "REMOTE",
-		 .json = [](const V &v) { return Json(to_string(v.remote)); },
-		 .text = [](const V &v, const S &) { return end(v.remote, v.remote_port); },
-		 .width = 21},
-		{.key = "remote_port", .json = [](const V &v) { return Json(v.remote_port); }},
-		{.key = "wan",
-		 .title = "WAN",
-		 .json = [](const V &v) { return Json(to_string(v.wan)); },
-		 .text = [](const V &v, const S &) { return end(v.wan, v.wan_port); },
-		 .width = 21},
-		{.key = "wan_port", .json = [](const V &v) { return Json(v.wan_port); }},
-		{.key = "host",
-		 .title = "HOST",
-		 .json = [](const V &v) { return Json(to_string(v.host)); },
-		 .text = [](const V &v, const S &) { return end(v.host, v.host_port); },
-		 .width = 21},
-		{.key = "host_port", .json = [](const V &v) { return Json(v.host_port); }},
-		{.key = "state", .title = "STATE", .json = [](const V &v) { return Json(v.state); }, .width = 11},
-		{.key = "idle_s",
-		 .title = "IDLE",
-		 .json = [](const V &v) { return seconds_json(v.idle_s); },
-		 .text = [](const V &v, const S &style) { return duration_text(v.idle_s, style); },
-		 .right = true,
-		 .width = 6},
-		{.key = "packets_in",
-		 .title = "IN",
-		 .json = [](const V &v) { return Json(v.packets_in); },
-		 .right = true,
-		 .width = 9},
-		{.key = "packets_out",
-		 .title = "OUT",
-		 .json = [](const V &v) { return Json(v.packets_out); },
-		 .right = true,
-		 .width = 9},
-		{.key = "bytes_in",
-		 .title = "BYTES IN",
-		 .json = [](const V &v) { return Json(v.bytes_in); },
-		 .text = [](const V &v, const S &style) { return bytes_text(v.bytes_in, style); },
-		 .right = true,
-		 .width = 9},
-		{.key = "bytes_out",
-		 .title = "BYTES OUT",
-		 .json = [](const V &v) { return Json(v.bytes_out); },
-		 .text = [](const V &v, const S &style) { return bytes_text(v.bytes_out, style); },
-		 .right = true,
-		 .width = 9},
-	};
+	static const std::vector<Field<SessionView>> kFields = [] {
+		auto fields = session_tuple();
+		for (auto &field : session_traffic())
+			fields.push_back(field);
+		return fields;
+	}();
 	return kFields;
 }
 
