@@ -75,7 +75,10 @@ Result<CloseResult> Gateway::close_leases(const Filter &filter, bool kill) {
 	// Half-open sessions, and all of a rule with on_close = kill, end with their lease: now, not at the next sweep.
 	if (auto swept = sweep(); !swept)
 		return tl::unexpected(std::move(swept.error()));
-	auto traffic = traffic_by_lease(impl_->dir);
+	auto live = impl_->live();
+	if (!live)
+		return tl::unexpected(std::move(live.error()));
+	auto traffic = traffic_by_lease(impl_->dir, **live);
 	if (!traffic)
 		return tl::unexpected(std::move(traffic.error()));
 	for (const LeaseView &lease : result.closed)

@@ -160,7 +160,8 @@ struct Traffic {
 	std::uint64_t packets = 0, bytes = 0;
 	std::uint32_t sessions = 0;
 };
-Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir); ///< gateway_sessions.cpp
+/// By id of the grant, ended ones too (gateway_sessions.cpp).
+Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir, const Live &live);
 
 Result<ptrig_state> read_state(const std::string &dir);
 /// Error if these pins belong to another network namespace than the calling thread's.

@@ -198,7 +198,7 @@ Result<std::vector<LeaseView>> Gateway::leases(const Filter &filter) const {
 	if (!entries)
 		return tl::unexpected(std::move(entries.error()));
 	std::erase_if(*entries, [&](const LeaseEntry &entry) { return !matches(filter, entry); });
-	auto traffic = traffic_by_lease(impl_->dir);
+	auto traffic = traffic_by_lease(impl_->dir, **live);
 	if (!traffic)
 		return tl::unexpected(std::move(traffic.error()));
 	const std::uint64_t now = boot_now_ns();

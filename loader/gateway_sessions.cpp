@@ -38,6 +38,36 @@ std::uint64_t idle_limit(const ptrig_session &session, std::uint8_t proto, const
 	}
 }
 
+/// Which sessions a packet would still find: those that only wait for the sweep are not shown. As bpf/sweep.h.
+class Judge {
+public:
+	static Result<Judge> make(const std::string &dir, const Live &live) {
+		auto leases = read_leases(dir, live);
+		if (!leases)
+			return tl::unexpected(std::move(leases.error()));
+		Judge judge(live);
+		for (const LeaseEntry &entry : *leases)
+			if (entry.live)
+				judge.living_.insert(entry.lease.info.id);
+		return judge;
+	}
+	/// `lan`: the LAN side's entry.
+	bool lives(const ptrig_session_key &key, const ptrig_session &lan, std::uint64_t now) const {
+		if (!lan.seen_ns || elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, live_.config.timeouts))
+			return false;
+		const Rule *rule = live_.rule(lan.rule);
+		const bool kill =
+			rule && rule->enabled ? rule->on_close == OnClose::kKill : lan.flags & PTRIG_SESSION_KILL;
+		const bool ends_with_lease = kill || lan.state == PTRIG_SESSION_HALFOPEN;
+		return !ends_with_lease || living_.count(lan.lease) != 0;
+	}
+
+private:
+	explicit Judge(const Live &live) : live_(live) {}
+	const Live &live_;
+	std::unordered_set<std::uint32_t> living_; ///< ids of the leases that live
+};
+
 const char *state_name(std::uint8_t state) {
 	switch (state) {
 	case PTRIG_SESSION_HALFOPEN:
@@ -82,26 +112,6 @@ SessionView view_of(const ptrig_session_key &key, const ptrig_session &lan, cons
 	return view;
 }
 
-/// The ids of the leases that live now.
-Result<std::unordered_set<std::uint32_t>> living_leases(const std::string &dir, const Live &live) {
-	auto leases = read_leases(dir, live);
-	if (!leases)
-		return tl::unexpected(std::move(leases.error()));
-	std::unordered_set<std::uint32_t> ids;
-	for (const LeaseEntry &entry : *leases)
-		if (entry.live)
-			ids.insert(entry.lease.info.id);
-	return ids;
-}
-
-/// As pt_sweep_session_over(), so a list never shows a session that a packet would not find.
-bool ends_with_lease(const ptrig_session &session, const Live &live) {
-	if (session.state == PTRIG_SESSION_HALFOPEN)
-		return true;
-	const Rule *rule = live.rule(session.rule);
-	return rule ? rule->on_close == OnClose::kKill : (session.flags & PTRIG_SESSION_KILL) != 0;
-}
-
 } // namespace
 
 Done Gateway::sessions(const Filter &filter, const std::function<void(const SessionView &)> &each) const {
@@ -110,9 +120,9 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 		return tl::unexpected(std::move(live.error()));
 	if (filter.rule && !(*live)->id_of(*filter.rule))
 		return fail("there is no rule " + *filter.rule, Status::kInput);
-	const auto leases = living_leases(impl_->dir, **live);
-	if (!leases)
-		return tl::unexpected(leases.error());
+	auto judge = Judge::make(impl_->dir, **live);
+	if (!judge)
+		return tl::unexpected(std::move(judge.error()));
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(impl_->dir, name, Access::kRead);
 		if (!map)
@@ -120,9 +130,7 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 		Done failed;
 		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &lan) {
 			const std::uint64_t now = boot_now_ns();
-			if (key.side != PTRIG_SIDE_LAN || !lan.seen_ns || !failed ||
-			    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, (*live)->config.timeouts) ||
-			    (ends_with_lease(lan, **live) && !leases->contains(lan.lease)))
+			if (key.side != PTRIG_SIDE_LAN || !failed || !judge->lives(key, lan, now))
 				return;
 			SessionView view = view_of(key, lan, **live, now);
 			if (!matches(filter, view))
@@ -144,7 +152,11 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 	return {};
 }
 
-Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir) {
+Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir, const Live &live) {
+	auto judge = Judge::make(dir, live);
+	if (!judge)
+		return tl::unexpected(std::move(judge.error()));
+	const std::uint64_t now = boot_now_ns();
 	std::unordered_map<std::uint32_t, Traffic> traffic;
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(dir, name, Access::kRead);
@@ -154,7 +166,7 @@ Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::s
 			Traffic &sum = traffic[session.lease];
 			sum.packets += session.packets;
 			sum.bytes += session.bytes;
-			if (key.side == PTRIG_SIDE_LAN && session.seen_ns)
+			if (key.side == PTRIG_SIDE_LAN && judge->lives(key, session, now))
 				sum.sessions++;
 		});
 		if (!listed)

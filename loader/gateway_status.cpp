@@ -157,7 +157,6 @@ Done fill_limits(const std::string &dir, const MapSizes &sizes, StatusView &view
 	if (!looked)
 		return tl::unexpected(std::move(looked.error()));
 	const ptrig_usage usage = looked->value_or(ptrig_usage{});
-	view.sessions = usage.sessions + usage.halfopen;
 	view.limits = {{"sessions", usage.sessions, sizes.sessions},
 		       {"halfopen", usage.halfopen, sizes.halfopen},
 		       {"leases", usage.leases, sizes.leases},
@@ -250,6 +249,11 @@ Result<StatusView> Gateway::status() const {
 	view.leases = static_cast<std::uint64_t>(
 		std::count_if(leases->begin(), leases->end(), [](const LeaseEntry &entry) { return entry.live; }));
 	view.counters = std::move(*counters);
+	auto traffic = traffic_by_lease(impl_->dir, **live);
+	if (!traffic)
+		return tl::unexpected(std::move(traffic.error()));
+	for (const auto &[lease, sum] : *traffic)
+		view.sessions += sum.sessions;
 	if (auto filled = fill_limits(impl_->dir, impl_->sizes, view); !filled)
 		return tl::unexpected(std::move(filled.error()));
 	add_warnings(**live, *network, sides, view);
