@@ -93,7 +93,7 @@ struct StatusView {
 
 struct CloseResult {
 	std::vector<LeaseView> closed;
-	std::uint32_t sessions_left = 0;   ///< sessions of these leases that go on
+	std::uint32_t sessions_left = 0; ///< sessions of these leases that go on
 	std::uint32_t sessions_closed = 0;
 };
 
@@ -109,7 +109,7 @@ struct SweepResult {
 
 /// One change of a lease, for monitors and the journal.
 struct EventView {
-	double time = 0; ///< seconds since the epoch (CLOCK_REALTIME)
+	double time = 0;                 ///< seconds since the epoch (CLOCK_REALTIME)
 	std::string event, rule, reason; ///< granted, refused, takeover, moved, ended, config, lost
 	std::optional<Ip4> host, remote, old_host;
 	std::optional<Mac> mac;
@@ -123,8 +123,8 @@ public:
 	/// Take hold of a running gateway by its pins. Errors: kNoGateway if there is none, kSystem if the
 	/// pins are not ours to read, another ABI, or another network namespace's.
 	static Result<Gateway> open(const std::string &pin_dir);
-	/// Load, pin and attach (needs root), or adopt what is up; then apply `config`. `config_path` is remembered for status.
-	/// What was done is appended to `notes` (e.g. started afresh because of another ABI).
+	/// Load, pin and attach (needs root), or adopt what is up; then apply `config`. `config_path` is remembered for
+	/// status. What was done is appended to `notes` (e.g. started afresh because of another ABI).
 	static Result<Gateway> up(const std::string &pin_dir, const Config &config, const std::string &config_path,
 				  std::vector<std::string> &notes);
 	/// Detach and remove everything; done when there is nothing. kSystem while a daemon runs.
@@ -138,7 +138,8 @@ public:
 	Config config() const;
 	/// Where it was read from.
 	std::string config_path() const;
-	/// Replace the live configuration, atomically for packets and under a lock for writers. Nothing changes on error.
+	/// Replace the live configuration, atomically for packets and under a lock for writers. Nothing changes on
+	/// error.
 	Result<ApplyResult> apply(const Config &config, const std::string &config_path);
 	/// What apply would do.
 	Result<ApplyResult> plan(const Config &config) const;
@@ -154,7 +155,8 @@ public:
 	Result<std::uint32_t> close_sessions(const Filter &filter);
 
 	Result<SweepResult> sweep();
-	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal entry.
+	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal
+	/// entry.
 	Result<std::vector<std::string>> reconcile();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
 	int events_fd() const;
