@@ -92,6 +92,7 @@ private:
 		if (!shared)
 			return;
 		std::vector<std::string> names;
+		names.reserve(others.size());
 		for (const std::uint16_t other : others)
 			names.push_back(quoted(parsed_.config.rules[other].name));
 		warn(rule, fmt::format("{} {} like {}: {}", does, to_string(*shared), listed(names), then));

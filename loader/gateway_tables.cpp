@@ -59,6 +59,7 @@ Done insert_sets(const std::string &dir, const char *name, const std::vector<Ent
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
 	std::vector<Key> keys;
+	keys.reserve(entries.size());
 	for (const Entry &entry : entries)
 		keys.push_back(key_of(entry));
 	return map->update_all(keys, std::vector<std::uint32_t>(keys.size(), 1));

@@ -212,9 +212,10 @@ Result<std::string> maps_misfit(const std::string &dir) {
 			if (bpf_map__is_internal(map))
 				continue;
 			const std::string name = bpf_map__name(map);
-			if (access((dir + "/" + name).c_str(), F_OK) != 0)
+			const std::string path = fmt::format("{}/{}", dir, name);
+			if (access(path.c_str(), F_OK) != 0)
 				return "there is no " + name;
-			auto fd = open_pin(dir + "/" + name, Access::kRead);
+			auto fd = open_pin(path, Access::kRead);
 			if (!fd)
 				return tl::unexpected(std::move(fd.error()));
 			bpf_map_info info{};
