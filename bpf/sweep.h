@@ -6,6 +6,7 @@
 #ifndef PT_SWEEP_H
 #define PT_SWEEP_H
 
+#include "conn.h"
 #include "session.h"
 
 struct pt_sweep {
@@ -121,10 +122,7 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 	if (rule && (held || (waiting && !pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns))))
 		return 0;
 	if (pt_conn_take(conn)) {
-		struct ptrig_usage *usage = pt_usage_get();
-
-		if (!bpf_map_delete_elem(&pt_conns, key) && usage)
-			__sync_fetch_and_add(&usage->conns, -1);
+		pt_conn_remove(key);
 		w->found.conns++;
 	}
 	return 0;
