@@ -13,8 +13,10 @@
 
 #define PT_EEXIST 17 /* what an update with BPF_NOEXIST returns, negative */
 
-const volatile __u32 cfg_tick_hz = 250;    /* jiffies a second, measured */
-const volatile __u32 cfg_rules_max = 4096; /* pt_rules holds twice as many: two generations */
-const volatile __u32 cfg_lists_max = 4096; /* likewise pt_lists */
+const volatile __u32 cfg_tick_hz = 250;        /* jiffies a second, measured */
+const volatile __u32 cfg_rules_max = 4096;     /* pt_rules holds twice as many: two generations */
+const volatile __u32 cfg_lists_max = 4096;     /* likewise pt_lists */
+const volatile __u32 cfg_fast_buckets = 32768; /* of each side in pt_fast; a power of two */
+const volatile __u32 cfg_hash_seed = 0;
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Trigger connections, for `confirm` (has the remote answered?) and `close = "connection"` (has it
- * ended?). When the table is full, `confirm` does not grant and `close` falls back to `idle`.
+ * ended?). When the table of the latter is full, `close` falls back to `idle`.
  */
 #ifndef PT_CONN_H
 #define PT_CONN_H
@@ -43,26 +43,18 @@ static __always_inline void pt_conn_remove(const struct ptrig_conn_key *key) {
 		__sync_fetch_and_add(&usage->conns, -1);
 }
 
-/* `confirm`: remember the trigger until its remote answers. */
+/* `confirm`: remember the trigger until its remote answers. When the table is full, the trigger that has waited
+ * longest is forgotten; its host asks again. */
 static __noinline enum ptrig_reason pt_conn_wait(const struct ptrig_rule *rule, const struct pt_trigger *t) {
 	struct ptrig_conn_key key = pt_conn_key(rule, &t->c);
-	struct ptrig_conn *known = bpf_map_lookup_elem(&pt_conns, &key);
-
-	if (known) {
-		__sync_fetch_and_or(&known->flags, PTRIG_CONN_PENDING);
-		if (known->seen_ns)
-			known->seen_ns = t->now;
-		return PTRIG_PENDING;
-	}
 	struct ptrig_conn conn = {
 		.seen_ns = t->now,
 		.cand = t->c,
-		.flags = PTRIG_CONN_PENDING,
 		.wan = t->wan,
 		.wan_ifindex = t->wan_ifindex,
 	};
 
-	return pt_conn_insert(&key, &conn) ? PTRIG_PENDING : PTRIG_CONNS_FULL;
+	return bpf_map_update_elem(&pt_pending, &key, &conn, BPF_ANY) ? PTRIG_CONNS_FULL : PTRIG_PENDING;
 }
 
 /* `close = "connection"`: this connection holds the lease. */

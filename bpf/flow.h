@@ -23,12 +23,12 @@ struct pt_flow {
 };
 
 static __always_inline void pt_hop_cache(struct ptrig_session *s, const struct pt_hop *hop) {
-	__u8 flags = s->flags & ~(PTRIG_SESSION_NEXTHOP | PTRIG_SESSION_L3 | PTRIG_SESSION_XDP);
+	__u8 flags = s->flags & ~(PTRIG_SESSION_NEXTHOP | PTRIG_SESSION_L3);
 
 	if (hop->flags & PTRIG_IFACE_L3)
 		flags |= PTRIG_SESSION_NEXTHOP | PTRIG_SESSION_L3;
 	else if (hop->has_mac)
-		flags |= PTRIG_SESSION_NEXTHOP | (hop->flags & PTRIG_IFACE_XDP ? PTRIG_SESSION_XDP : 0);
+		flags |= PTRIG_SESSION_NEXTHOP;
 	s->oif = hop->oif;
 	s->mtu = hop->mtu;
 	__builtin_memcpy(s->dmac, hop->dmac, sizeof(s->dmac));
@@ -86,6 +86,44 @@ static __noinline enum ptrig_reason pt_flow_finish(struct __sk_buff *skb, struct
 	return reason;
 }
 
+/* What sends for the machine at the end of this hop, if that is `host` itself; 0: not known. */
+static __always_inline __u32 pt_flow_via(const struct pt_hop *hop, __be32 host) {
+	if (hop->gateway != host || hop->flags & PTRIG_IFACE_L3)
+		return pt_via(hop->oif, NULL);
+	return hop->has_mac ? pt_via(hop->oif, hop->dmac) : 0;
+}
+
+/* For how long XDP may do without a look: the host's packets keep sessions and leases alive, and what ends with its
+ * lease must see that it does; the remote's packets need no more than the idle time's end. In ticks. */
+static __always_inline __u32 pt_flow_ticks(const struct pt_flow *f, const struct ptrig_session *lan, __u64 idle_ns,
+					   __u64 now) {
+	__u64 left = lan->seen_ns + idle_ns - now;
+
+	if (f->side == PTRIG_SIDE_LAN || lan->flags & PTRIG_SESSION_KILL)
+		return cfg_tick_hz;
+	if (left >= PTRIG_FAST_SECONDS * PT_SECOND_NS)
+		return PTRIG_FAST_SECONDS * cfg_tick_hz;
+	return left / (PT_SECOND_NS / cfg_tick_hz);
+}
+
+/* What was found of this direction holds for `ticks`: let XDP have it, if it can be XDP's. */
+static __noinline void pt_flow_tell(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s, __u32 ticks) {
+	if (s->state != PTRIG_SESSION_ESTABLISHED || !f->l3)
+		return;
+	if (f->hop.flags & PTRIG_IFACE_XDP && f->hop.has_mac)
+		pt_fast_tell(skb, &f->p, f->side, s, &f->hop, ticks);
+	else
+		pt_fast_leave(s);
+}
+/* The same for a session that its host's packet has just made. */
+static __always_inline void pt_flow_tell_new(struct __sk_buff *skb, struct pt_flow *f) {
+	struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_LAN);
+	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_sessions, &key);
+
+	if (lan)
+		pt_flow_tell(skb, f, lan, cfg_tick_hz);
+}
+
 /* What the session's WAN tuple is called by conntrack: remote -> WAN port. */
 static __always_inline struct pt_tuple pt_flow_wan_tuple(const struct ptrig_session_key *wan) {
 	struct pt_tuple tuple = {.saddr = wan->saddr, .daddr = wan->daddr, .sport = wan->sport, .dport = wan->dport};
@@ -118,10 +156,12 @@ static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow 
 
 /*
  * Once a second, and for SYN, FIN and RST: is the session still to be served, and where to? GO_ON, with
- * f->hop filled and cached; SESSION_ENDED; NO_ROUTE.
+ * f->hop filled and cached; SESSION_ENDED; NO_ROUTE. Global for the verifier's sake.
  */
-static __noinline enum ptrig_reason pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s,
-						 const struct ptrig_session_key *key) {
+__noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s,
+			    const struct ptrig_session_key *key) {
+	if (!f || !s || !key)
+		return PTRIG_SESSION_ENDED;
 	struct ptrig_session_key mirror = pt_session_mirror(key, s);
 	struct ptrig_session *twin = bpf_map_lookup_elem(&pt_sessions, &mirror);
 	const struct ptrig_config *config = pt_config_get(f->gen);
@@ -164,19 +204,30 @@ static __noinline enum ptrig_reason pt_flow_look(struct __sk_buff *skb, struct p
 		pt_established_end(lan_key, lan, lan->seen_ns);
 		return PTRIG_SESSION_ENDED;
 	}
+	__u32 via = from_lan ? 0 : pt_flow_via(&f->hop, s->addr);
+
+	if (via)
+		lan->via = via;
 	pt_hop_cache(s, &f->hop);
 	wan->seen_ns = lan->seen_ns;
 	s->checked = bpf_jiffies64();
+	pt_flow_tell(skb, f, s, pt_flow_ticks(f, lan, pt_session_idle_ns(lan, f->p.proto, config), now));
 	return PT_GO_ON;
 }
 
 /* A packet of an established session; GO_ON if there is none (any more). */
 static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *skb, struct pt_flow *f) {
 	struct ptrig_session_key key = pt_session_key(&f->p, f->side);
+	__be16 port = f->side == PTRIG_SIDE_WAN ? f->p.dport : f->p.sport;
+
+	if (!pt_port_used(f->side, f->p.proto, bpf_ntohs(port)))
+		return PT_GO_ON;
 	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
 
 	if (!s)
 		return PT_GO_ON;
+	if (f->side == PTRIG_SIDE_LAN && pt_session_forged(skb, f->l3, s->via))
+		return PTRIG_SPOOFED;
 	if (s->state == PTRIG_SESSION_ESTABLISHED && s->flags & PTRIG_SESSION_NEXTHOP &&
 	    !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
 	    (__u32)bpf_jiffies64() - s->checked < cfg_tick_hz) {

@@ -18,10 +18,13 @@ PT_MAP(pt_macs, BPF_MAP_TYPE_HASH, struct ptrig_mac_key, __u32, 1 << 16, BPF_F_N
 PT_MAP(pt_wan_addrs, BPF_MAP_TYPE_HASH, struct ptrig_wan_key, __u32, 1024, 0);
 PT_MAP(pt_ifaces, BPF_MAP_TYPE_HASH, __u32, struct ptrig_iface, 256, 0);
 PT_MAP(pt_leases, BPF_MAP_TYPE_HASH, struct ptrig_lease_key, struct ptrig_lease, 8192, 0); /* * max_leases */
+PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 65536,
+       0); /* * 2 * max_sessions */
 PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 32768,
        0); /* * 2 * max_halfopen */
 PT_MAP(pt_cands, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_cand, PTRIG_CANDS, 0);
-PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */
+PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0);       /* * max_leases */
+PT_MAP(pt_pending, BPF_MAP_TYPE_LRU_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */
 PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, __be32, struct ptrig_host, 8192,
        0); /* * 2 * max_leases: also hosts that were only refused */
 PT_MAP(pt_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_hits, 4096, 0); /* * max_rules */

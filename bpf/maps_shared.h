@@ -14,8 +14,10 @@
 		__type(value, value_type);                                                                             \
 	} name SEC(".maps")
 
-PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 65536,
-       0); /* * 2 * max_sessions */
+PT_MAP(pt_fast, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_fast_bucket, 2 * 32768,
+       BPF_F_MMAPABLE); /* * 2 * cfg_fast_buckets */
+PT_MAP(pt_hops, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_hop, PTRIG_HOPS, BPF_F_MMAPABLE);
+PT_MAP(pt_port_use, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_USE_SIZE, BPF_F_MMAPABLE);
 PT_MAP(pt_counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, PTRIG_REASON_COUNT, 0);
 
 #endif

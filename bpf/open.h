@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * How sessions begin: the remote's first packet to an open port, more of them before the host has
- * answered, the answer, and the host's own first packet from an open port.
+ * answered, the answer, and the host's own first packet from an open port. These are global functions, so that
+ * the verifier walks each once.
  */
 #ifndef PT_OPEN_H
 #define PT_OPEN_H
@@ -77,7 +78,9 @@ static __always_inline enum ptrig_reason pt_open_free(struct __sk_buff *skb, con
 }
 
 /* From the WAN to an open port, and there is no session. */
-static __noinline enum ptrig_reason pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
+__noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
+	if (!f)
+		return PT_GO_ON;
 	struct pt_opening o = {.config = pt_config_get(f->gen), .now = bpf_ktime_get_boot_ns()};
 	const struct pt_pkt *p = &f->p;
 
@@ -85,6 +88,8 @@ static __noinline enum ptrig_reason pt_open_from_wan(struct __sk_buff *skb, stru
 		return PTRIG_NOT_WAN_ADDRESS;
 	if (!o.config)
 		return PTRIG_NO_LEASE;
+	if (!pt_packet_remote(p->saddr) || pt_wan_address(skb->ifindex, p->saddr))
+		return PTRIG_REMOTE_DENIED;
 	enum ptrig_reason reason = pt_open_pick_wan(skb, f, entry, &o);
 
 	if (reason != PT_GO_ON)
@@ -123,6 +128,8 @@ static __noinline enum ptrig_reason pt_open_from_wan(struct __sk_buff *skb, stru
 
 	pt_open_pair(&o, host, o.port, p->daddr, p->dport, skb->ifindex, PTRIG_SESSION_HALFOPEN, 0, &lan_side,
 		     &wan_side);
+	lan_side.via = o.lease->info.flags & PTRIG_LEASE_ONLINK ? pt_via(f->hop.oif, o.lease->info.mac)
+								: pt_via(f->hop.oif, NULL);
 	wan_side.packets = 1;
 	wan_side.bytes = p->len;
 	long err = pt_halfopen_insert(&key, &lan_side, &wan_side);
@@ -144,7 +151,9 @@ static __always_inline bool pt_halfopen_over(const struct ptrig_session_key *key
 }
 
 /* From the WAN, and the host has not answered yet; GO_ON if there is no such session (any more). */
-static __noinline enum ptrig_reason pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
+__noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
+	if (!f)
+		return PT_GO_ON;
 	struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_WAN);
 	struct ptrig_session *wan = bpf_map_lookup_elem(&pt_halfopen, &key);
 	const struct ptrig_config *config = pt_config_get(f->gen);
@@ -199,6 +208,7 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 
 	bpf_map_delete_elem(&pt_halfopen, wan_key);
 	bpf_map_delete_elem(&pt_halfopen, key);
+	pt_ports_count(key, &lan_side, -1);
 	if (usage)
 		__sync_fetch_and_add(&usage->halfopen, -1);
 	if (err) {
@@ -212,7 +222,9 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 }
 
 /* From the LAN: the answer to a half-open session; GO_ON if there is none. */
-static __noinline enum ptrig_reason pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
+__noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
+	if (!f)
+		return PT_GO_ON;
 	struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_LAN);
 	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_halfopen, &key);
 	const struct ptrig_config *config = pt_config_get(f->gen);
@@ -230,6 +242,8 @@ static __noinline enum ptrig_reason pt_halfopen_from_lan(struct __sk_buff *skb, 
 	__be32 address = lan->addr;
 	__be16 port = lan->port;
 
+	if (pt_session_forged(skb, f->l3, lan->via))
+		return PTRIG_SPOOFED;
 	if (pt_halfopen_over(&key, lan, lease, config, now) || !pt_wan_address(lan->oif, address)) {
 		pt_halfopen_end(&key, lan, lan->seen_ns);
 		f->ended = true;
@@ -280,11 +294,13 @@ static __always_inline bool pt_open_pick_lan(const struct pt_flow *f, const stru
 
 /* The host sends from an open port of its own lease: the port is to look the same to every remote
  * (RFC 4787 REQ-1). GO_ON if this packet is none of that. */
-static __noinline enum ptrig_reason pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
+__noinline int pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
+	if (!f)
+		return PT_GO_ON;
 	struct pt_opening o = {.config = pt_config_get(f->gen), .now = bpf_ktime_get_boot_ns()};
 	const struct pt_pkt *p = &f->p;
 
-	if (!o.config || (p->proto == IPPROTO_TCP && !pt_packet_plain_syn(p)))
+	if (!o.config || !pt_packet_remote(p->daddr) || (p->proto == IPPROTO_TCP && !pt_packet_plain_syn(p)))
 		return PT_GO_ON;
 	if (!pt_open_pick_lan(f, f->l3 ? pt_packet_eth(skb) : NULL, entry, &o))
 		return PT_GO_ON;
@@ -309,6 +325,7 @@ static __noinline enum ptrig_reason pt_open_from_lan(struct __sk_buff *skb, stru
 
 	pt_open_pair(&o, p->saddr, p->sport, wan_address, o.port, wan_ifindex, state, PTRIG_SESSION_OWN, &lan_side,
 		     &wan_side);
+	lan_side.via = pt_via(skb->ifindex, o.lease->info.flags & PTRIG_LEASE_ONLINK ? o.lease->info.mac : NULL);
 	lan_side.packets = 1;
 	lan_side.bytes = p->len;
 	pt_hop_cache(&lan_side, &f->hop);

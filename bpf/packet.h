@@ -66,6 +66,13 @@ static __always_inline bool pt_packet_plain_syn(const struct pt_pkt *p) {
 	return (p->tcp_flags & (PT_TCP_SYN | PT_TCP_ACK | PT_TCP_RST | PT_TCP_FIN)) == PT_TCP_SYN;
 }
 
+/* Can this be a machine on the internet? Not multicast, broadcast, loopback, 0/8 or class E (RFC 1122 3.2.1.3). */
+static __always_inline bool pt_packet_remote(__be32 address) {
+	__u32 first = bpf_ntohl(address) >> 24;
+
+	return first != 0 && first != 127 && first < 224;
+}
+
 static __always_inline enum ptrig_reason pt_packet_parse_l4(void *l4, void *data_end, __u32 room, struct pt_pkt *p) {
 	if (p->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = l4;

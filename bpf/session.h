@@ -7,6 +7,7 @@
 #ifndef PT_SESSION_H
 #define PT_SESSION_H
 
+#include "fast.h"
 #include "lease.h"
 
 #define PT_CLOSING_NS (10 * PT_SECOND_NS)
@@ -75,6 +76,35 @@ static __always_inline struct ptrig_lease *pt_session_lease(const struct ptrig_s
 	return lease && lease->info.id == s->lease && pt_lease_live(&lease->info, rule, now) ? lease : NULL;
 }
 
+/* What must have sent a host's packet: the interface, and on the LAN itself (not behind a router) the MAC address. */
+static __always_inline __u32 pt_via(__u32 ifindex, const __u8 *mac) {
+	__u32 via = pt_mix(ifindex, 0);
+
+	if (mac)
+		via = pt_mix(via ^ (mac[0] | mac[1] << 8 | mac[2] << 16 | (__u32)mac[3] << 24), mac[4] | mac[5] << 8);
+	return via | 1;
+}
+/* Has another machine, or another interface, sent this in the host's name? */
+static __always_inline bool pt_session_forged(struct __sk_buff *skb, __u32 l3, __u32 via) {
+	const struct ethhdr *eth = l3 ? pt_packet_eth(skb) : NULL;
+
+	return via && via != pt_via(skb->ifindex, NULL) && (!eth || via != pt_via(skb->ifindex, eth->h_source));
+}
+
+static __always_inline void pt_ports_count(const struct ptrig_session_key *lan_key, const struct ptrig_session *lan,
+					   __s32 more) {
+	__u32 proto = lan_key->proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
+	__u32 at_lan = PTRIG_USE_INDEX(PTRIG_SIDE_LAN, proto, bpf_ntohs(lan_key->sport));
+	__u32 at_wan = PTRIG_USE_INDEX(PTRIG_SIDE_WAN, proto, bpf_ntohs(lan->port));
+	__u32 *used = bpf_map_lookup_elem(&pt_port_use, &at_lan);
+
+	if (used)
+		__sync_fetch_and_add(used, more);
+	used = bpf_map_lookup_elem(&pt_port_use, &at_wan);
+	if (used)
+		__sync_fetch_and_add(used, more);
+}
+
 /* Take back what a session was counted for. `key` is the LAN side's. */
 static __always_inline void pt_session_uncount(const struct ptrig_session_key *key, const struct ptrig_session *lan,
 					       __u64 packets, __u64 bytes) {
@@ -95,17 +125,16 @@ static __always_inline void pt_session_uncount(const struct ptrig_session_key *k
 static __always_inline bool pt_session_end(void *table, const struct ptrig_session_key *key, struct ptrig_session *lan,
 					   __u64 seen_ns) {
 	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
-	__u64 packets = lan->packets, bytes = lan->bytes;
 
 	if (!seen_ns || __sync_val_compare_and_swap(&lan->seen_ns, seen_ns, 0) != seen_ns)
 		return false;
 	struct ptrig_session *wan = bpf_map_lookup_elem(table, &mirror);
 
-	if (wan) {
-		packets += wan->packets;
-		bytes += wan->bytes;
-	}
-	pt_session_uncount(key, lan, packets, bytes);
+	pt_fast_leave(lan);
+	if (wan)
+		pt_fast_leave(wan);
+	pt_session_uncount(key, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
+	pt_ports_count(key, lan, -1);
 	bpf_map_delete_elem(table, &mirror);
 	bpf_map_delete_elem(table, key);
 	struct ptrig_usage *usage = pt_usage_get();
@@ -134,6 +163,7 @@ static __always_inline long pt_session_insert(void *table, const struct ptrig_se
 		bpf_map_delete_elem(table, &mirror);
 		return err;
 	}
+	pt_ports_count(key, lan, 1);
 	struct ptrig_usage *usage = pt_usage_get();
 
 	if (usage)
@@ -191,6 +221,10 @@ static __always_inline void pt_session_track(struct ptrig_session *s, struct ptr
 	}
 	lan->state = state;
 	wan->state = state;
+	if (state == PTRIG_SESSION_CLOSING) {
+		pt_fast_leave(lan);
+		pt_fast_leave(wan);
+	}
 }
 
 #endif

@@ -115,16 +115,23 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 	struct ptrig_conn *conn = value;
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
 	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote) : NULL;
-	bool waiting = conn->flags & PTRIG_CONN_PENDING;
 	bool held = conn->flags & PTRIG_CONN_COUNTED && lease && lease->info.id == conn->lease &&
 		    lease->info.state == PTRIG_LEASE_LIVE;
 
-	if (rule && (held || (waiting && !pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns))))
-		return 0;
-	if (pt_conn_take(conn)) {
+	if (!held && pt_conn_take(conn)) {
 		pt_conn_remove(key);
 		w->found.conns++;
 	}
+	return 0;
+}
+
+static long pt_sweep_pending(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_conn_key *key = k;
+	const struct ptrig_conn *conn = value;
+
+	if ((!pt_rule_by_id(w->gen, key->rule) || pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns)) &&
+	    !bpf_map_delete_elem(&pt_pending, key))
+		w->found.conns++;
 	return 0;
 }
 
@@ -133,6 +140,17 @@ static long pt_sweep_host(void *map, const void *k, void *value, struct pt_sweep
 
 	if (!*both && __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) == 0)
 		bpf_map_delete_elem(&pt_hosts, k);
+	return 0;
+}
+
+static long pt_sweep_look(__u32 index, void *unused) {
+	struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
+	__u32 now = bpf_jiffies64();
+
+	if (!bucket)
+		return 1;
+	for (int i = 0; i < (int)PTRIG_FAST_WAYS; i++)
+		*(volatile __u32 *)&bucket->way[i].until = now;
 	return 0;
 }
 
@@ -152,8 +170,11 @@ int pt_admin(struct ptrig_admin *args) {
 	}
 	if (w.op == PTRIG_ADMIN_SWEEP) {
 		bpf_for_each_map_elem(&pt_conns, pt_sweep_conn, &w, 0);
+		bpf_for_each_map_elem(&pt_pending, pt_sweep_pending, &w, 0);
 		bpf_for_each_map_elem(&pt_hosts, pt_sweep_host, &w, 0);
 	}
+	if (w.op == PTRIG_ADMIN_LOOK)
+		bpf_loop(2 * cfg_fast_buckets, pt_sweep_look, NULL, 0);
 	args->leases = w.found.leases;
 	args->sessions = w.found.sessions;
 	args->halfopen = w.found.halfopen;

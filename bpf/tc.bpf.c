@@ -25,6 +25,8 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 		reason = pt_halfopen_from_lan(skb, f);
 		if (reason == PT_GO_ON)
 			reason = pt_open_from_lan(skb, f, entry);
+		if (reason == PTRIG_ESTABLISHED || reason == PTRIG_OPENED)
+			pt_flow_tell_new(skb, f);
 		if (reason != PT_GO_ON)
 			return reason;
 	}

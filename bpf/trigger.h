@@ -40,6 +40,8 @@ static __noinline enum ptrig_reason pt_trigger_note(struct __sk_buff *skb, const
 	};
 	struct pt_hop back = {};
 
+	if (!pt_packet_remote(p->daddr))
+		return PTRIG_NOT_TRIGGER;
 	if (!(entry & PTRIG_PORT_LIST)) {
 		struct ptrig_rule *rule = pt_rule_nth(gen, entry, 0);
 
@@ -112,9 +114,11 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 	enum ptrig_reason reason;
 
 	if (c->tcp_flags & PT_TCP_NO_GRANT) {
-		if (tracked) {
-			struct ptrig_conn_key key = pt_conn_key(rule, c);
+		struct ptrig_conn_key key = pt_conn_key(rule, c);
 
+		if (rule->flags & PTRIG_RULE_CONFIRM)
+			bpf_map_delete_elem(&pt_pending, &key);
+		if (tracked) {
 			pt_conn_closing(rule, &key, PTRIG_CONN_FIN_LAN, c->tcp_flags & PT_TCP_RST, t->now);
 		}
 		return PTRIG_FLAGS;
@@ -196,27 +200,33 @@ __noinline int pt_trigger_answer(const struct pt_pkt *p, __u32 gen, const struct
 		.proto = p->proto,
 	};
 	struct ptrig_conn_key key = pt_conn_key(rule, &c);
-	struct ptrig_conn *conn = bpf_map_lookup_elem(&pt_conns, &key);
+	struct ptrig_conn *waiting = bpf_map_lookup_elem(&pt_pending, &key);
+	const struct ptrig_config *config = pt_config_get(gen & 1);
 	struct pt_trigger t = {.answered = true};
 
-	if (!conn || !conn->seen_ns || !pt_trigger_limits(&t, gen & 1))
+	if (!config || !pt_trigger_limits(&t, gen & 1))
 		return PTRIG_NO_ANSWER;
 	if (p->tcp_flags & PT_TCP_NO_GRANT) {
+		bool known = waiting || bpf_map_lookup_elem(&pt_conns, &key);
+
+		if (waiting)
+			bpf_map_delete_elem(&pt_pending, &key);
 		pt_conn_closing(rule, &key, PTRIG_CONN_FIN_WAN, p->tcp_flags & PT_TCP_RST, t.now);
-		return PTRIG_FLAGS;
+		return known ? PTRIG_FLAGS : PTRIG_NO_ANSWER;
 	}
-	if (!(__sync_fetch_and_and(&conn->flags, ~PTRIG_CONN_PENDING) & PTRIG_CONN_PENDING))
+	if (!waiting)
 		return PTRIG_NO_ANSWER;
-	t.c = conn->cand;
-	t.wan = conn->wan;
-	t.wan_ifindex = conn->wan_ifindex;
-	bool tracked = rule->flags & PTRIG_RULE_CLOSE_CONNECTION && t.c.proto == IPPROTO_TCP;
+	bool late = pt_elapsed(t.now, waiting->seen_ns, config->halfopen_ns);
+
+	t.c = waiting->cand;
+	t.wan = waiting->wan;
+	t.wan_ifindex = waiting->wan_ifindex;
+	if (bpf_map_delete_elem(&pt_pending, &key) || late) /* of two answers at once, one deletes */
+		return PTRIG_NO_ANSWER;
 	enum ptrig_reason reason = pt_lease_ask(rule, &t);
 
-	if (tracked && pt_trigger_is_grant(reason))
+	if (rule->flags & PTRIG_RULE_CLOSE_CONNECTION && t.c.proto == IPPROTO_TCP && pt_trigger_is_grant(reason))
 		pt_conn_track(rule, &t);
-	else if (pt_conn_take(conn))
-		pt_conn_remove(&key);
 	pt_rule_count(rule, reason);
 	pt_event_trigger(rule, reason, &t.c, 0, t.now);
 	return reason;

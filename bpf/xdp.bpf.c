@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The accelerator: packets of established sessions, with what TC has cached. Parse, session, rewrite,
- * redirect; whatever else it is goes on to TC, untouched, and so does one packet a second.
+ * The accelerator: packets of established sessions, with what TC has left in pt_fast. Parse, find, rewrite,
+ * redirect; whatever else it is goes on to TC, untouched, and so do the packets at which TC is to look.
  */
 #include "csum.h"
+#include "fast_key.h"
 #include "packet.h"
 #include "verdict_xdp.h"
 
@@ -15,7 +16,7 @@ struct pt_frame {
 };
 
 /* Only what needs no second thought: no options, no fragment, no SYN, FIN or RST, TTL left. */
-static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct ptrig_session_key *key) {
+static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct pt_fast_key *key) {
 	void *end = pt_frame_end(ctx);
 
 	__u32 l4_len;
@@ -45,7 +46,6 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 	asm volatile("%0 &= 0xffff" : "+r"(len)); /* kernel 6.1 does not know that a be16 has 16 bits */
 	if ((void *)f->ip + len > end || l4_len < sizeof(struct udphdr) || sizeof(struct iphdr) + l4_len > len)
 		return false;
-	key->saddr = f->ip->saddr;
 	key->daddr = f->ip->daddr;
 	key->sport = f->ports->source;
 	key->dport = f->ports->dest;
@@ -53,13 +53,26 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 	return true;
 }
 
-/* TC has looked within the second, and its hop takes this frame. */
-static __always_inline bool pt_session_quick(const struct ptrig_session *s, __u32 ip_len) {
-	return s->state == PTRIG_SESSION_ESTABLISHED && s->flags & PTRIG_SESSION_XDP &&
-	       (__u32)bpf_jiffies64() - s->checked < cfg_tick_hz && ip_len <= s->mtu;
+/* The session's way. At most eight comparisons, of which the first one or two usually decide. */
+static __always_inline struct ptrig_fast *pt_frame_way(const struct pt_fast_key *key, __u32 side) {
+	__u64 hash = pt_fast_hash(key);
+
+#pragma unroll
+	for (__u32 nth = 0; nth < 2; nth++) {
+		struct ptrig_fast_bucket *bucket = pt_fast_bucket(hash, nth, side);
+
+		if (!bucket)
+			return NULL;
+#pragma unroll
+		for (__u32 i = 0; i < PTRIG_FAST_WAYS; i++)
+			if (pt_fast_is(&bucket->way[i], key))
+				return &bucket->way[i];
+	}
+	return NULL;
 }
 
-static __always_inline void pt_frame_rewrite(struct pt_frame *f, const struct ptrig_session *s, __u32 side) {
+static __always_inline void pt_frame_rewrite(struct pt_frame *f, const struct ptrig_fast *s,
+					     const struct ptrig_hop *hop, __u32 side) {
 	__be32 *address = side == PTRIG_SIDE_WAN ? &f->ip->daddr : &f->ip->saddr;
 	__be16 *port = side == PTRIG_SIDE_WAN ? &f->ports->dest : &f->ports->source;
 	__u32 diff = pt_csum_diff32(*address, s->addr);
@@ -76,26 +89,36 @@ static __always_inline void pt_frame_rewrite(struct pt_frame *f, const struct pt
 	}
 	*address = s->addr;
 	*port = s->port;
-	__builtin_memcpy(f->eth->h_dest, s->dmac, sizeof(f->eth->h_dest));
-	__builtin_memcpy(f->eth->h_source, s->smac, sizeof(f->eth->h_source));
+	__builtin_memcpy(f->eth->h_dest, hop->dmac, sizeof(f->eth->h_dest));
+	__builtin_memcpy(f->eth->h_source, hop->smac, sizeof(f->eth->h_source));
+}
+
+static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __u32 side) {
+	struct pt_fast_key key = {};
+	struct pt_frame f;
+
+	if (!pt_frame_plain(ctx, &f, &key) ||
+	    !pt_port_used(side, key.proto, bpf_ntohs(side == PTRIG_SIDE_WAN ? key.dport : key.sport)))
+		return PTRIG_TO_TC;
+	key.who = pt_who(f.eth, ctx->ingress_ifindex, side, f.ip->saddr);
+	struct ptrig_fast *way = pt_frame_way(&key, side);
+	__u32 now = bpf_jiffies64(), ip_len = bpf_ntohs(f.ip->tot_len);
+
+	if (!way || !pt_still(way->until, now, PTRIG_FAST_SECONDS))
+		return PTRIG_TO_TC;
+	__u32 number = way->hop & PTRIG_FAST_HOP;
+	struct ptrig_hop *hop = bpf_map_lookup_elem(&pt_hops, &number);
+
+	/* The redirect is only noted; pt_frame_taken() says whether oif takes frames (still). */
+	if (!hop || !pt_still(hop->until, now, 1) || ip_len > hop->mtu || !pt_frame_taken(hop->oif))
+		return PTRIG_TO_TC;
+	pt_frame_rewrite(&f, way, hop, side);
+	way->count += (1ULL << PTRIG_FAST_BYTES_BITS) + ip_len;
+	return PTRIG_FORWARDED;
 }
 
 static __always_inline int pt_xdp(struct xdp_md *ctx, __u32 side) {
-	struct ptrig_session_key key = {.side = side};
-	struct pt_frame f;
-
-	if (!pt_frame_plain(ctx, &f, &key))
-		return pt_verdict_xdp(PTRIG_TO_TC);
-	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
-	__u32 ip_len = bpf_ntohs(f.ip->tot_len);
-
-	/* The helper only notes where to; it says so when oif takes no frames (any more). */
-	if (!s || !pt_session_quick(s, ip_len) || !pt_frame_taken(s->oif))
-		return pt_verdict_xdp(PTRIG_TO_TC);
-	pt_frame_rewrite(&f, s, side);
-	s->packets++;
-	s->bytes += ip_len;
-	return pt_verdict_xdp(PTRIG_FORWARDED);
+	return pt_verdict_xdp(pt_frame_forward(ctx, side));
 }
 
 SEC("xdp")

@@ -5,6 +5,7 @@
 #include "include/ptrig/abi.h"
 #include "include/ptrig/reasons.h"
 #include "loader/check.h"
+#include "loader/program.h"
 
 namespace ptrig {
 namespace {
@@ -56,9 +57,13 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_ifaces", hash<__u32, ptrig_iface>(256, cpus)},
 		{"pt_leases", hash<ptrig_lease_key, ptrig_lease>(leases, cpus)},
 		{"pt_sessions", hash<ptrig_session_key, ptrig_session>(sessions, cpus)},
+		{"pt_fast", array<ptrig_fast_bucket>(2ULL * fast_buckets(gateway.max_sessions))},
+		{"pt_hops", array<ptrig_hop>(PTRIG_HOPS)},
+		{"pt_port_use", array<__u32>(PTRIG_USE_SIZE)},
 		{"pt_halfopen", hash<ptrig_session_key, ptrig_session>(halfopen, cpus)},
 		{"pt_cands", array<ptrig_cand>(PTRIG_CANDS)},
 		{"pt_conns", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
+		{"pt_pending", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
 		{"pt_hosts", hash<__be32, ptrig_host>(2 * leases, cpus)},
 		{"pt_hits", per_cpu_array<ptrig_hits>(rules, cpus)},
 		{"pt_last", array<ptrig_last>(rules)},

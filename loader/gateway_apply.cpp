@@ -36,17 +36,21 @@ void append(std::vector<std::string> &lines, const std::vector<std::string> &mor
 	lines.insert(lines.end(), more.begin(), more.end());
 }
 
-Done close_sessions_of(const std::string &dir, const std::vector<Ip4> &gone, std::vector<std::string> &lines) {
+/// Leases and sessions end with their WAN address.
+Done end_of_wan(const std::string &dir, const std::vector<Ip4> &gone, std::vector<std::string> &lines) {
 	for (const Ip4 address : gone) {
 		ptrig_admin request{};
-		request.op = PTRIG_ADMIN_CLOSE_SESSIONS;
+		request.op = PTRIG_ADMIN_CLOSE_LEASES;
 		request.wan = to_net(address);
 		request.reason = PTRIG_WAN_CHANGED;
+		auto leases = run_admin(dir, request);
+		request.op = PTRIG_ADMIN_CLOSE_SESSIONS;
 		auto closed = run_admin(dir, request);
-		if (!closed)
-			return tl::unexpected(std::move(closed.error()));
-		if (const auto count = closed->sessions + closed->halfopen; count > 0)
-			lines.push_back(fmt::format("{} sessions of {} closed", count, to_string(address)));
+		if (!leases || !closed)
+			return tl::unexpected(std::move((leases ? closed : leases).error()));
+		if (const auto count = closed->sessions + closed->halfopen; leases->leases + count > 0)
+			lines.push_back(fmt::format("{} leases and {} sessions of {} ended", leases->leases, count,
+						    to_string(address)));
 	}
 	return {};
 }
@@ -128,6 +132,9 @@ Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	now.generation = static_cast<std::uint32_t>(next->generation);
 	// From here on the new set is live: the rest tidies up, and the next switch or sweep does it if this one
 	// cannot.
+	ptrig_admin look{};
+	look.op = PTRIG_ADMIN_LOOK;
+	run_admin(dir, look);
 	if (wait_for_programs())
 		purge_sets(dir, next->first_set, next->next_set);
 	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
@@ -168,7 +175,7 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	append(result.notes, size_notes(config.gateway));
 	if (!options.quiet)
 		append(result.notes, notes_of(*wanted, attached->conditions));
-	auto closed = close_sessions_of(dir, attached->gone, result.notes);
+	auto closed = end_of_wan(dir, attached->gone, result.notes);
 	auto ended = end_disallowed(dir, **before, *next, wanted->network);
 	if (!closed || !ended)
 		result.notes.push_back("the new rules are live, but what they end could not be ended at once: " +
@@ -244,7 +251,7 @@ Result<std::vector<std::string>> Gateway::reconcile() {
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));
 	std::vector<std::string> lines = std::move(attached->lines);
-	if (auto closed = close_sessions_of(impl_->dir, attached->gone, lines); !closed)
+	if (auto closed = end_of_wan(impl_->dir, attached->gone, lines); !closed)
 		return tl::unexpected(std::move(closed.error()));
 	std::set<std::string> conditions(attached->conditions.begin(), attached->conditions.end());
 	for (const auto &condition : conditions)

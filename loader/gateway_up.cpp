@@ -1,5 +1,6 @@
 // Coming up, afresh or by adopting what is up, and going down.
 #include <filesystem>
+#include <random>
 
 #include <dirent.h>
 #include <fmt/format.h>
@@ -14,7 +15,8 @@ namespace ptrig {
 namespace {
 
 MapSizes sizes_of(const GatewayConfig &config) {
-	return {config.max_rules, config.max_leases, config.max_sessions, config.max_halfopen, config.max_port_lists};
+	return {config.max_rules,    config.max_leases,     config.max_sessions,
+		config.max_halfopen, config.max_port_lists, std::random_device{}()};
 }
 
 /// Refuse while another process is the daemon of these pins.
@@ -43,6 +45,7 @@ Done write_state(const std::string &dir, const MapSizes &sizes) {
 	state.max_sessions = sizes.sessions;
 	state.max_halfopen = sizes.halfopen;
 	state.max_lists = sizes.lists;
+	state.hash_seed = sizes.hash_seed;
 	return {};
 }
 

@@ -137,6 +137,8 @@ std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) 
 	return {
 		{"pt_leases", sizes.leases},
 		{"pt_conns", sizes.leases},
+		{"pt_pending", sizes.leases},
+		{"pt_fast", 2 * fast_buckets(sizes.sessions)},
 		{"pt_hosts", 2 * sizes.leases},
 		{"pt_sessions", 2 * sizes.sessions},
 		{"pt_halfopen", 2 * sizes.halfopen},
@@ -245,6 +247,8 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 		set_constant(object.get(), "cfg_tick_hz", *hz);
 		set_constant(object.get(), "cfg_rules_max", sizes.rules);
 		set_constant(object.get(), "cfg_lists_max", sizes.lists);
+		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));
+		set_constant(object.get(), "cfg_hash_seed", sizes.hash_seed);
 		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)
 			return tl::unexpected(std::move(ready.error()));
 		if (const int rc = bpf_object__load(object.get()); rc < 0)

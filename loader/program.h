@@ -1,12 +1,14 @@
 // The two BPF objects: open, configure, load, pin. Nothing is attached here.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
 
 #include <bpf/libbpf.h>
 
+#include "include/ptrig/abi.h"
 #include "loader/result.h"
 
 namespace ptrig {
@@ -14,8 +16,14 @@ namespace ptrig {
 /// Sizes of the maps, as in [gateway]. They are fixed when a gateway comes up.
 struct MapSizes {
 	std::uint32_t rules = 0, leases = 0, sessions = 0, halfopen = 0, lists = 0;
+	std::uint32_t hash_seed = 0; ///< of pt_fast, which remote machines are not to know
 	bool operator==(const MapSizes &) const = default;
 };
+
+/// Buckets of each side in pt_fast: a power of two with two ways for each session, so that nearly all find one.
+constexpr std::uint32_t fast_buckets(std::uint32_t max_sessions) {
+	return std::bit_ceil((2 * max_sessions + PTRIG_FAST_WAYS - 1) / PTRIG_FAST_WAYS);
+}
 
 /// libbpf's own messages go to this library instead of stderr. Called before any other libbpf call.
 void capture_libbpf_log();

@@ -14,6 +14,7 @@ namespace {
 using text::quoted;
 
 constexpr nanoseconds kShortestTime = seconds(1);
+constexpr nanoseconds kShortestTrafficTime = seconds(2); // TC looks at a session once a second
 constexpr nanoseconds kLongestTime = std::chrono::hours(7 * 24);
 constexpr nanoseconds kLongestLifetime = std::chrono::hours(365 * 24);
 constexpr std::uint32_t kMostSessions = 1U << 20;
@@ -222,6 +223,11 @@ std::vector<KeyConflict> conflicts_of(const Rule &rule) {
 			       fmt::format("{} is not shorter than the timeout of {}: write a shorter time, or "
 					   "\"none\"",
 					   to_string(*rule.yield_after), to_string(rule.timeout))});
+	if (rule.refresh == Refresh::kTraffic && rule.timeout < kShortestTrafficTime)
+		out.push_back({"timeout",
+			       fmt::format("{} is too short for refresh = \"traffic\", which is noticed once a second: "
+					   "write {} or more",
+					   to_string(rule.timeout), to_string(kShortestTrafficTime))});
 	if (rule.sources.kind == Sources::Kind::kSet && rule.sources.prefixes.empty() && rule.sources.macs.empty())
 		out.push_back({"sources", "the list is empty: write at least one, or \"lan\""});
 	if (rule.remotes.kind == Remotes::Kind::kSet && rule.remotes.prefixes.empty())

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 1
+#define PTRIG_ABI 2
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -112,6 +112,8 @@ struct ptrig_state {
 	__u32 max_lists;
 	__u32 generation; /* counts the switches */
 	__u64 applied_ns;
+	__u32 hash_seed; /* of pt_fast */
+	__u32 pad;
 };
 
 /* pt_usage[0]: how much is in use. */
@@ -234,10 +236,8 @@ enum ptrig_session_state {
 
 #define PTRIG_SESSION_NEXTHOP 0x01U   /* oif, dmac, smac and mtu are known */
 #define PTRIG_SESSION_L3 0x02U        /* oif has no Ethernet header */
-#define PTRIG_SESSION_XDP 0x04U       /* oif takes frames redirected by XDP */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
 #define PTRIG_SESSION_FIN 0x10U       /* a FIN has passed in this direction */
-#define PTRIG_SESSION_CT 0x20U        /* the kernel's conntrack knows the tuple */
 #define PTRIG_SESSION_OWN 0x40U       /* began with the host's own packet from an open port */
 #define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
 
@@ -248,13 +248,16 @@ enum ptrig_session_state {
  */
 struct ptrig_session {
 	__u64 seen_ns;
-	__u64 packets; /* this direction */
-	__u64 bytes;   /* IP length, this direction */
+	__u64 packets; /* this direction, but for what pt_fast has counted since `folded` */
+	__u64 bytes;   /* IP length, likewise */
+	__u64 folded;  /* pt_fast's count when it was last added to the two above */
 	__u32 checked; /* jiffies of TC's last look */
 	__u32 rule;    /* id */
 	__u32 lease;   /* id of the grant */
 	__u32 oif;     /* where this direction goes */
 	__be32 addr;   /* WAN side: the new destination (host). LAN side: the new source (WAN) */
+	__u32 via;     /* LAN side: pt_via() of what may send this; 0 on the WAN side */
+	__u32 fast;    /* number of its way in pt_fast + 1; 0: it has none */
 	__be16 port;
 	__u8 state;
 	__u8 flags;
@@ -263,6 +266,63 @@ struct ptrig_session {
 	__u16 mtu; /* of oif; 0: not known */
 	__u16 pad;
 };
+
+/*
+ * pt_fast: what XDP knows of one direction of an established session. TC writes it at its looks; XDP only
+ * counts. A way belongs to its session until that ends, and is left alone for two ticks before the next
+ * session gets it, so that no frame under way ever reads half of one and half of the other.
+ * `until`: XDP serves it while 0 < until - jiffies <= PTRIG_FAST_SECONDS seconds.
+ * `count`: packets in the upper 28 bits, bytes in the lower 36. It never goes back while the way is in use;
+ * the sum since the last fold is exact while it stays below 2^36 bytes.
+ * Example: 203.0.113.10:4000 to WAN 203.0.113.2:113/tcp is {who .10 ^ pt_who(), .2, 4000, 113, 192.168.77.11,
+ * 113, PTRIG_FAST_USED | PTRIG_FAST_TCP | hop 5}.
+ */
+#define PTRIG_FAST_SECONDS 16U
+#define PTRIG_FAST_BYTES_BITS 36
+#define PTRIG_FAST_USED 0x8000U
+#define PTRIG_FAST_TCP 0x4000U
+#define PTRIG_FAST_HOP 0x3fffU
+#define PTRIG_FAST_WAYS 4U
+struct ptrig_fast {
+	__u64 count;
+	__be32 who; /* the source address, mixed with the frame's MAC addresses and interface; 0: nobody */
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__be32 addr; /* as in ptrig_session */
+	union {
+		struct {
+			__be16 port;
+			__u16 hop; /* PTRIG_FAST_*, number in pt_hops */
+		};
+		__u32 to; /* both; 0: the way is free */
+	};
+	__u32 until; /* jiffies */
+};
+
+/* Value of pt_fast[side LAN ? cfg_fast_buckets + n : n]. Way number w is way[w % 4] of value w / 4. */
+struct ptrig_fast_bucket {
+	struct ptrig_fast way[PTRIG_FAST_WAYS];
+};
+
+/* pt_hops: array; the ways on that sessions in pt_fast share. TC renews it once a second; its content is
+ * changed only when nothing in pt_fast can be using it any more. */
+#define PTRIG_HOPS 4096U
+struct ptrig_hop {
+	__u32 lock;
+	__u32 until; /* jiffies, as in ptrig_fast, but for one second */
+	__u32 oif;
+	__u16 mtu;
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u8 pad[6];
+};
+
+/* pt_port_use: array of __u32; sessions, half-open ones too, by PTRIG_USE_INDEX: of the WAN port on side WAN, of
+ * the host port on side LAN. Where there is none no look-up is made. */
+#define PTRIG_USE_INDEX(side, proto_index, port)                                                                       \
+	(((side) == PTRIG_SIDE_LAN ? 1U << 17 : 0U) | (proto_index) << 16 | (port))
+#define PTRIG_USE_SIZE (4 * PTRIG_PORTS)
 
 /* pt_cands: array; what LAN ingress saw of a packet that may trigger, for WAN egress.
  * skb->tc_index carries the slot. */
@@ -281,7 +341,8 @@ struct ptrig_cand {
 	__u32 flags;
 };
 
-/* pt_conns: hash; a trigger connection, for `confirm` and `close = "connection"`. */
+/* pt_conns: hash; a trigger connection that holds a lease of a `close = "connection"` rule. pt_pending: LRU hash; a
+ * trigger whose remote has yet to answer, of a `confirm` rule. */
 struct ptrig_conn_key {
 	__be32 host;
 	__be32 remote;
@@ -292,7 +353,6 @@ struct ptrig_conn_key {
 	__u8 pad[3];
 };
 
-#define PTRIG_CONN_PENDING 1U /* confirm: the remote has not answered */
 #define PTRIG_CONN_FIN_LAN 2U
 #define PTRIG_CONN_FIN_WAN 4U
 #define PTRIG_CONN_COUNTED 8U /* in its lease's conns */
@@ -367,6 +427,7 @@ enum ptrig_admin_op {
 	PTRIG_ADMIN_SWEEP = 1,          /* delete what has ended by time */
 	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
 	PTRIG_ADMIN_CLOSE_SESSIONS = 3, /* end the sessions, half-open too, that match */
+	PTRIG_ADMIN_LOOK = 4,           /* TC looks at every session's next packet: the rules have changed */
 };
 struct ptrig_admin {
 	__u32 op;
@@ -381,7 +442,7 @@ struct ptrig_admin {
 	__u32 leases;   /* ended */
 	__u32 sessions; /* removed */
 	__u32 halfopen; /* removed */
-	__u32 conns;    /* removed */
+	__u32 conns;    /* removed, pending ones too */
 };
 
 #endif

@@ -32,23 +32,26 @@ protected:
 		return found && found->info.state == PTRIG_LEASE_LIVE;
 	}
 	std::uint64_t conns() const { return usage().conns; }
-	void edit_conn(const std::function<void(ptrig_conn &)> &edit) {
-		auto map = dp().map<ptrig_conn_key, ptrig_conn>("pt_conns");
+};
+
+class Confirm : public Connection {
+protected:
+	std::size_t pending() const { return dp().map<ptrig_conn_key, ptrig_conn>("pt_pending").keys().value().size(); }
+	void age_pending(nanoseconds by) {
+		auto map = dp().map<ptrig_conn_key, ptrig_conn>("pt_pending");
 		const auto keys = map.keys();
 		ASSERT_TRUE(keys && keys->size() == 1);
 		auto conn = map.lookup((*keys)[0])->value();
-		edit(conn);
+		conn.seen_ns -= static_cast<std::uint64_t>(by.count());
 		ASSERT_TRUE(map.update((*keys)[0], conn));
 	}
 };
-
-using Confirm = Connection;
 
 TEST_F(Confirm, WaitsForTheAnswer) {
 	apply({confirming()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
 	EXPECT_FALSE(lease("ident"));
-	EXPECT_EQ(conns(), 1U);
+	EXPECT_EQ(pending(), 1U);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
 	const auto granted = lease("ident");
 	ASSERT_TRUE(granted);
@@ -59,7 +62,7 @@ TEST_F(Confirm, WaitsForTheAnswer) {
 	EXPECT_EQ(granted->info.flags, PTRIG_LEASE_ONLINK);
 	EXPECT_EQ(Bytes(granted->info.mac, granted->info.mac + 6), mac_bytes(kHostMac));
 	EXPECT_EQ(granted->info.trigger_port, htons(6667));
-	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(pending(), 0U);
 	EXPECT_EQ(hits("ident").granted, 1U);
 	EXPECT_EQ(answer(kA, kAckIn), PTRIG_NO_ANSWER);
 }
@@ -89,7 +92,7 @@ TEST_F(Confirm, ARefusalIsNoAnswer) {
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
 	EXPECT_EQ(answer(kA, kRstIn), PTRIG_FLAGS);
 	EXPECT_FALSE(lease("ident"));
-	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(pending(), 0U);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
 }
 
@@ -97,7 +100,7 @@ TEST_F(Confirm, AskedTwiceAnsweredOnce) {
 	apply({confirming()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
-	EXPECT_EQ(conns(), 1U);
+	EXPECT_EQ(pending(), 1U);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
 }
 
@@ -116,7 +119,7 @@ TEST_F(Confirm, TwoWaitTheFirstAnsweredGets) {
 	EXPECT_EQ(answer(kB, kSynAck), PTRIG_GRANTED);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_HELD);
 	EXPECT_EQ(lease("ident")->info.host, be(kHost2));
-	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(pending(), 0U);
 }
 
 TEST_F(Confirm, AfterTheLeaseHasExpired) {
@@ -135,7 +138,7 @@ TEST_F(Confirm, RefusalsComeAtOnce) {
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
 	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_HELD);
-	EXPECT_EQ(conns(), 0U);
+	EXPECT_EQ(pending(), 0U);
 }
 
 TEST_F(Confirm, TakeoverWaitsToo) {
@@ -149,21 +152,37 @@ TEST_F(Confirm, TakeoverWaitsToo) {
 	EXPECT_EQ(answer(kB, kSynAck), PTRIG_TAKEN_OVER);
 }
 
-TEST_F(Confirm, TableFullDoesNotGrant) {
-	use({.conns = 1});
+TEST_F(Confirm, AFullTableForgetsWhoWaitsLongest) {
+	use({.conns = 64});
+	apply({confirming()});
+	const auto syn = [](unsigned n) { return Tcp{.sport = static_cast<std::uint16_t>(2000 + n), .dport = 6667}; };
+	for (unsigned n = 0; n < 1000; n++)
+		EXPECT_EQ(trigger(kB, syn(n)), PTRIG_PENDING);
+	EXPECT_LE(pending(), 64U);
+	EXPECT_EQ(answer(kB, Tcp{.sport = 6667, .dport = 2000, .flags = kSyn | kAck}), PTRIG_NO_ANSWER);
+	EXPECT_EQ(answer(kB, Tcp{.sport = 6667, .dport = 2999, .flags = kSyn | kAck}), PTRIG_GRANTED);
+}
+
+TEST_F(Confirm, AnsweredTooLate) {
 	apply({confirming()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
-	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_CONNS_FULL);
-	EXPECT_EQ(hits("ident").refused[PTRIG_CONNS_FULL - PTRIG_FLAGS], 1U);
-	EXPECT_EQ(answer(kB, kSynAck), PTRIG_NO_ANSWER);
-	EXPECT_FALSE(lease("ident"));
+	age_pending(seconds(30));
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER) << "though no sweep came by";
+	EXPECT_EQ(pending(), 0U);
+}
+
+TEST_F(Confirm, GivenUpByItsHost) {
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	EXPECT_EQ(trigger(kA, Tcp{.sport = 1025, .dport = 6667, .flags = kRst}), PTRIG_FLAGS);
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
 }
 
 TEST_F(Confirm, ForgottenBySweepAfterHalfopen) {
 	apply({confirming()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).conns, 0U);
-	edit_conn([](ptrig_conn &c) { c.seen_ns -= 30000000000U; });
+	age_pending(seconds(30));
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).conns, 1U);
 	EXPECT_EQ(answer(kA, kSynAck), PTRIG_NO_ANSWER);
 }

@@ -37,10 +37,17 @@ bool is_l3(const std::string &dev) {
 }
 
 void set_sizes(bpf_object *object, const Sizes &s) {
-	const std::map<std::string, std::uint32_t> entries{
-		{"pt_rules", 2 * s.rules},       {"pt_hits", s.rules},    {"pt_last", s.rules},
-		{"pt_lists", 2 * s.lists},       {"pt_leases", s.leases}, {"pt_sessions", 2 * s.sessions},
-		{"pt_halfopen", 2 * s.halfopen}, {"pt_conns", s.conns},   {"pt_hosts", s.hosts}};
+	const std::map<std::string, std::uint32_t> entries{{"pt_rules", 2 * s.rules},
+							   {"pt_hits", s.rules},
+							   {"pt_last", s.rules},
+							   {"pt_lists", 2 * s.lists},
+							   {"pt_leases", s.leases},
+							   {"pt_sessions", 2 * s.sessions},
+							   {"pt_halfopen", 2 * s.halfopen},
+							   {"pt_conns", s.conns},
+							   {"pt_hosts", s.hosts},
+							   {"pt_pending", s.conns},
+							   {"pt_fast", 2 * fast_buckets(s.sessions)}};
 	bpf_map *map = nullptr;
 	bpf_object__for_each_map(map, object) {
 		if (const auto size = entries.find(bpf_map__name(map)); size != entries.end())
@@ -58,6 +65,10 @@ template <typename Skeleton> void set_constants(Skeleton *skeleton, const Sizes 
 		skeleton->rodata->cfg_rules_max = sizes.rules;
 	if constexpr (requires { skeleton->rodata->cfg_lists_max; })
 		skeleton->rodata->cfg_lists_max = sizes.lists;
+	if constexpr (requires { skeleton->rodata->cfg_fast_buckets; })
+		skeleton->rodata->cfg_fast_buckets = fast_buckets(sizes.sessions);
+	if constexpr (requires { skeleton->rodata->cfg_hash_seed; })
+		skeleton->rodata->cfg_hash_seed = 0x5eed;
 }
 
 void share_maps(bpf_object *from, bpf_object *to) {
@@ -74,7 +85,8 @@ void clear_map(const bpf_map *map) {
 	const int fd = bpf_map__fd(map);
 	const auto type = bpf_map__type(map);
 	std::vector<std::uint8_t> key(bpf_map__key_size(map)), next(key.size());
-	if (type == BPF_MAP_TYPE_HASH || type == BPF_MAP_TYPE_LPM_TRIE || type == BPF_MAP_TYPE_DEVMAP_HASH) {
+	if (type == BPF_MAP_TYPE_HASH || type == BPF_MAP_TYPE_LRU_HASH || type == BPF_MAP_TYPE_LPM_TRIE ||
+	    type == BPF_MAP_TYPE_DEVMAP_HASH) {
 		while (bpf_map_get_next_key(fd, nullptr, next.data()) == 0)
 			check(bpf_map_delete_elem(fd, next.data()), bpf_map__name(map));
 		return;

@@ -115,6 +115,16 @@ TEST_F(HalfOpen, OnlyTheHostAnswers) {
 	EXPECT_TRUE(session().halfopen);
 }
 
+TEST_F(HalfOpen, NobodyElseAnswersInTheHostsName) {
+	granted({media()});
+	EXPECT_EQ(wan_in(kKnocks), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(Eth{.src = kStrangerMac, .dst = kLanMac} / kHostToRemote / kReply), PTRIG_SPOOFED);
+	EXPECT_EQ(run(Hook::kLanIn, "lan1", Eth{.src = kHostMac, .dst = kLan1Mac} / kHostToRemote / kReply),
+		  PTRIG_SPOOFED);
+	EXPECT_TRUE(session().halfopen);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kReply), PTRIG_ESTABLISHED);
+}
+
 TEST_F(HalfOpen, ClosedPort) {
 	granted({ident()});
 	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Tcp{.sport = 7000}), PTRIG_OPENED);

@@ -115,6 +115,14 @@ protected:
 	void edit_session(const std::function<void(Pair &)> &edit);
 	/// The host's last packet, and the last look at the session, were that much longer ago.
 	void age_session(nanoseconds by);
+	/// The same for every established session.
+	void age_sessions(nanoseconds by);
+	/// What XDP knows is that much older.
+	void age_fast(nanoseconds by);
+	/// The ways of pt_fast that are somebody's.
+	std::vector<ptrig_fast> fast_ways() const;
+	/// One side of a session with what XDP has counted since TC last looked.
+	ptrig_session with_fast(ptrig_session session) const;
 	/// The next packet is the one a second that is looked at.
 	void look_due() { age_session(seconds(1)); }
 

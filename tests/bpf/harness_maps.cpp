@@ -5,6 +5,7 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <set>
 
 #include <arpa/inet.h>
 
@@ -227,8 +228,53 @@ void DatapathTest::edit_session(const std::function<void(Pair &)> &edit) {
 	must(map.update(pair.wan_key, pair.wan, BPF_EXIST));
 }
 
+void DatapathTest::age_fast(nanoseconds by) {
+	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
+	auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	for (std::size_t i = 0; i < buckets.size(); i++)
+		for (ptrig_fast &way : buckets[i].way)
+			way.until -= way.to ? ticks : 0;
+	auto hops = must(MappedArray<ptrig_hop>::map(dp_->map_fd("pt_hops"), "pt_hops"));
+	for (std::size_t i = 0; i < hops.size(); i++)
+		hops[i].until -= hops[i].oif ? ticks : 0;
+}
+
+std::vector<ptrig_fast> DatapathTest::fast_ways() const {
+	const auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	std::vector<ptrig_fast> used;
+	for (std::size_t i = 0; i < buckets.size(); i++)
+		for (const ptrig_fast &way : buckets[i].way)
+			if (way.to)
+				used.push_back(way);
+	return used;
+}
+
+ptrig_session DatapathTest::with_fast(ptrig_session session) const {
+	if (!session.fast)
+		return session;
+	const auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	const std::uint32_t way = session.fast - 1;
+	const std::uint64_t more = buckets[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
+	session.packets += more >> PTRIG_FAST_BYTES_BITS;
+	session.bytes += more & ((std::uint64_t{1} << PTRIG_FAST_BYTES_BITS) - 1);
+	return session;
+}
+
+void DatapathTest::age_sessions(nanoseconds by) {
+	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
+	auto map = dp_->map<ptrig_session_key, ptrig_session>("pt_sessions");
+	for (const auto &key : must(map.keys())) {
+		auto value = must(map.lookup(key)).value();
+		value.seen_ns -= static_cast<std::uint64_t>(by.count());
+		value.checked -= ticks;
+		must(map.update(key, value, BPF_EXIST));
+	}
+	age_fast(by);
+}
+
 void DatapathTest::age_session(nanoseconds by) {
 	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
+	age_fast(by);
 	edit_session([&](Pair &pair) {
 		for (ptrig_session *side : {&pair.lan, &pair.wan}) {
 			side->seen_ns -= static_cast<std::uint64_t>(by.count());
@@ -274,7 +320,14 @@ void DatapathTest::check_books() const {
 
 	std::map<std::uint32_t, std::uint32_t> by_lease;
 	std::map<__be32, ptrig_host> by_host;
+	std::map<std::uint32_t, std::uint32_t> by_port;
+	std::set<std::uint32_t> ways;
 	for (const Pair &pair : pairs) {
+		const bool is_tcp = pair.lan_key.proto == IPPROTO_TCP;
+		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_LAN, is_tcp ? 0U : 1U, ntohs(pair.lan_key.sport))]++;
+		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_WAN, is_tcp ? 0U : 1U, ntohs(pair.lan.port))]++;
+		for (const ptrig_session *side : {&pair.lan, &pair.wan})
+			EXPECT_TRUE(!side->fast || ways.insert(side->fast).second) << "two sessions, one way";
 		by_lease[pair.lan.lease]++;
 		by_host[pair.lan_key.saddr].sessions++;
 		EXPECT_EQ(pair.lan.lease, pair.wan.lease);
@@ -287,6 +340,12 @@ void DatapathTest::check_books() const {
 		if (value.info.state == PTRIG_LEASE_LIVE)
 			by_host[value.info.host].leases++;
 	}
+	EXPECT_EQ(fast_ways().size(), ways.size()) << "ways in use";
+	const auto ports = must(MappedArray<std::uint32_t>::map(dp_->map_fd("pt_port_use"), "pt_port_use"));
+	for (std::uint32_t i = 0; i < ports.size(); i++)
+		if (ports[i] || by_port.count(i)) {
+			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
+		}
 	const auto hosts = dp_->map<__be32, ptrig_host>("pt_hosts");
 	for (const __be32 address : must(hosts.keys())) {
 		const auto host = must(hosts.lookup(address)).value();

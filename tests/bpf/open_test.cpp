@@ -16,6 +16,15 @@ protected:
 	}
 };
 
+TEST_F(Open, SourcesThatAreNoRemoteMachinesOpenNothing) {
+	granted({media()});
+	for (const std::string &from :
+	     {std::string("224.0.0.1"), std::string("255.255.255.255"), std::string("127.0.0.1"),
+	      std::string("0.0.0.0"), std::string("240.0.0.1"), kWan})
+		EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = from, .dst = kWan} / kKnock), PTRIG_REMOTE_DENIED) << from;
+	EXPECT_TRUE(sessions().empty());
+}
+
 TEST_F(Open, FirstPacketAfterTheTrigger) {
 	granted({media()});
 	Packet out;

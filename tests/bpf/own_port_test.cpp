@@ -37,6 +37,13 @@ TEST_F(OwnPort, TheSamePortToEveryRemote) {
 	}
 }
 
+TEST_F(OwnPort, NothingTowardsAddressesThatAreNoMachines) {
+	granted({media()});
+	for (const char *to : {"224.0.0.251", "239.1.2.3", "255.255.255.255", "127.0.0.1", "0.1.2.3", "240.0.0.1"})
+		EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = to} / kReply), PTRIG_NOT_TRIGGER) << to;
+	EXPECT_TRUE(sessions().empty());
+}
+
 TEST_F(OwnPort, Mapped) {
 	Rule rule = media();
 	rule.open = {open(udp(6000, 6010), 7000)};

@@ -48,7 +48,7 @@ TEST_F(Session, CachesTheHop) {
 	const Pair pair = session();
 	EXPECT_TRUE(pair.wan.flags & PTRIG_SESSION_NEXTHOP);
 	EXPECT_TRUE(pair.lan.flags & PTRIG_SESSION_NEXTHOP);
-	EXPECT_FALSE(pair.wan.flags & (PTRIG_SESSION_XDP | PTRIG_SESSION_L3));
+	EXPECT_FALSE(pair.wan.flags & PTRIG_SESSION_L3);
 	EXPECT_EQ(pair.wan.oif, ifindex("lan0"));
 	EXPECT_EQ(pair.lan.oif, ifindex("wan0"));
 	EXPECT_EQ(Bytes(pair.wan.dmac, pair.wan.dmac + 6), mac_bytes(kHostMac));
@@ -57,6 +57,19 @@ TEST_F(Session, CachesTheHop) {
 	EXPECT_EQ(Bytes(pair.lan.smac, pair.lan.smac + 6), mac_bytes(kWanMac));
 	EXPECT_EQ(pair.wan.mtu, 1500);
 	EXPECT_EQ(pair.lan.mtu, 1500);
+}
+
+TEST_F(Session, NobodyElseSendsInTheHostsName) {
+	established({media()});
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(lan_in(Eth{.src = kStrangerMac, .dst = kLanMac} / kHostToRemote / kReply / "out"),
+			  PTRIG_SPOOFED);
+		EXPECT_EQ(run(Hook::kLanIn, "lan1", Eth{.src = kHostMac, .dst = kLan1Mac} / kHostToRemote / kReply),
+			  PTRIG_SPOOFED);
+		look_due();
+	}
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
 }
 
 TEST_F(Session, ByARouter) {

@@ -56,15 +56,6 @@ protected:
 	enum ptrig_reason xdp_lan(const Packet &in, Packet *out = nullptr) {
 		return run(Hook::kXdpLan, "lan0", in, out);
 	}
-	void edit_all(const std::function<void(ptrig_session &)> &edit) {
-		auto map = dp().map<ptrig_session_key, ptrig_session>("pt_sessions");
-		const auto keys = map.keys();
-		for (const auto &key : keys.value()) {
-			auto value = map.lookup(key)->value();
-			edit(value);
-			ASSERT_TRUE(map.update(key, value));
-		}
-	}
 
 private:
 	Fd pass_ = in_world() ? xdp_pass() : Fd();
@@ -93,10 +84,28 @@ TEST_F(Xdp, Mapped) {
 }
 
 TEST_F(Xdp, Counts) {
+	const auto udp = [&] {
+		for (const Pair &pair : sessions())
+			if (pair.lan_key.proto == IPPROTO_UDP)
+				return pair;
+		return Pair{};
+	};
 	for (int i = 0; i < 3; i++)
 		EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
-	for (const Pair &pair : sessions())
-		EXPECT_EQ(pair.wan.packets, pair.lan_key.proto == IPPROTO_UDP ? 2U + 3 : 2U);
+	EXPECT_EQ(udp().wan.packets, 2U) << "TC's own";
+	EXPECT_EQ(with_fast(udp().wan).packets, 5U);
+	EXPECT_EQ(with_fast(udp().wan).bytes, 2 * 28U + 3 * 30U);
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(udp().wan.packets, 6U) << "TC's look adds what XDP has counted";
+	EXPECT_EQ(udp().wan.bytes, 2 * 28U + 4 * 30U);
+	EXPECT_EQ(with_fast(udp().wan).packets, 6U);
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS}).sessions, 2U);
+	const auto left = lease("media");
+	EXPECT_EQ(left->packets, 6U + 3U + 4U) << "an ended session's packets are its lease's";
+	EXPECT_TRUE(fast_ways().empty());
 }
 
 TEST_F(Xdp, Checksums) {
@@ -173,12 +182,39 @@ TEST_F(Xdp, HalfOpenSessionsAreTcs) {
 	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / Udp{.sport = 16384, .dport = 7001}), PTRIG_TO_TC);
 }
 
-TEST_F(Xdp, OtherStatesAreTcs) {
-	for (const std::uint8_t state : {PTRIG_SESSION_HALFOPEN, PTRIG_SESSION_TRANSITORY, PTRIG_SESSION_CLOSING}) {
-		edit_all([&](ptrig_session &s) { s.state = state; });
-		EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
-		EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC);
-	}
+TEST_F(Xdp, AClosingConnectionIsTcs) {
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED);
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Tcp{.sport = 4000, .dport = 113, .flags = kRst}),
+		  PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / kTcpOut), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED) << "another session";
+}
+
+TEST_F(Xdp, AnEndedSessionIsForgottenAtOnce) {
+	EXPECT_EQ(fast_ways().size(), 4U);
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS}).sessions, 2U);
+	EXPECT_TRUE(fast_ways().empty());
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, NewRulesAreLookedAtByTc) {
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	admin({.op = PTRIG_ADMIN_LOOK});
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, WhoeverElseSendsItIsTcs) {
+	for (const Eth &eth : {Eth{.src = kStrangerMac, .dst = kLanMac}, Eth{.src = kHostMac, .dst = kHost2Mac},
+			       Eth{.src = kHostMac, .dst = "ff:ff:ff:ff:ff:ff"}})
+		EXPECT_EQ(xdp_lan(eth / kHostToRemote / kReply / "out"), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(Eth{.src = kRemoteMac, .dst = kHostMac} / kRemoteToWan / kKnock), PTRIG_TO_TC)
+		<< "a promiscuous interface";
+	EXPECT_EQ(xdp_wan(Eth{.src = kRouterMac, .dst = kWanMac} / kRemoteToWan / kKnock), PTRIG_FORWARDED)
+		<< "by whichever router";
+	EXPECT_EQ(run(Hook::kXdpLan, "lan1", kOut), PTRIG_TO_TC) << "by another interface";
 }
 
 TEST_F(Xdp, FlagsThatMean) {
@@ -244,26 +280,73 @@ TEST_F(Xdp, TooBig) {
 		<< "1500 bytes fit";
 	EXPECT_EQ(seen, kToHost / kRemoteToHost / kKnock / Fill{1472});
 	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1473}), PTRIG_TO_TC);
-	edit_all([](ptrig_session &s) { s.mtu = 1280; });
+	auto hops = MappedArray<ptrig_hop>::map(dp().map_fd("pt_hops"), "pt_hops");
+	ASSERT_TRUE(hops);
+	for (std::size_t i = 0; i < hops->size(); i++)
+		(*hops)[i].mtu = 1280;
 	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1252}), PTRIG_FORWARDED);
 	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kKnock / Fill{1253}), PTRIG_TO_TC);
 }
 
 TEST_F(Xdp, OnePacketASecondIsTcs) {
 	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
-	edit_all([](ptrig_session &s) { s.checked -= 1000; });
+	age_sessions(seconds(1));
 	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
 	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC) << "until TC has looked";
 	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
 	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED)
+		<< "one look serves all that go the same way";
 	EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC) << "each direction for itself";
 	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
 	EXPECT_EQ(xdp_lan(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_lan(kFromHost / kHostToRemote / kTcpOut), PTRIG_TO_TC) << "and each session of its host";
+}
+
+TEST_F(Xdp, EachSessionIsLookedAtEverySixteenSeconds) {
+	age_sessions(seconds(15));
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED) << "renews the way to the host";
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED);
+}
+
+TEST_F(Xdp, NotBeyondTheIdleTime) {
+	config_.timeouts.udp = seconds(4);
+	apply(config_.rules, 1);
+	age_sessions(seconds(2));
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	age_fast(seconds(2));
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, WhatEndsWithItsLeaseIsLookedAtEverySecond) {
+	Rule rule = config_.rules[0];
+	rule.on_close = OnClose::kKill;
+	apply({rule}, 1);
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_FORWARDED) << "renews the way to the host";
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC);
+}
+
+TEST_F(Xdp, AHostWithAnotherMacIsAnotherWay) {
+	age_sessions(seconds(1));
+	ip_batch(Ns::kGateway, "neigh replace " + kHost + " lladdr " + kStrangerMac + " dev lan0 nud permanent");
+	EXPECT_EQ(wan_in(kIn), PTRIG_SESSION_ENDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / kTcpIn), PTRIG_TO_TC) << "nothing renews the old one";
+	ip_batch(Ns::kGateway, "neigh replace " + kHost + " lladdr " + kHostMac + " dev lan0 nud permanent");
 }
 
 TEST_F(Xdp, OnlyTowardsDevicesThatTakeRedirectedFrames) {
 	interface("lan0", PTRIG_IFACE_LAN);
-	edit_all([](ptrig_session &s) { s.checked -= 1000; });
+	age_sessions(seconds(1));
 	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
 	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
 	EXPECT_EQ(xdp_wan(kIn), PTRIG_TO_TC) << "lan0 takes none";

@@ -110,7 +110,7 @@ TEST_P(Expiry, OnCloseKillCutsSessions) {
 }
 
 TEST_P(Expiry, PacketsFromTheWanNeverExtend) {
-	up(game("timeout = '1s'\nrefresh = 'traffic'"));
+	up(game("timeout = '2s'\nrefresh = 'traffic'"));
 	trigger(lan1());
 	const Fd remote = start_talk(lan1());
 	const auto since = Clock::now();

@@ -186,6 +186,9 @@ TEST(ConfigErrors, RuleValues) {
 			{"refresh = \"trafic\"", {"2:11: write trigger or traffic"}},
 			{"conflict = \"steal\"", {"2:12: write hold or takeover"}},
 			{"yield_after = \"10m\"", {"2:15: yield_after: 10m is not shorter than the timeout of 10m"}},
+			{"refresh = \"traffic\"\ntimeout = \"1s\"",
+			 {"3:11: timeout: 1s is too short for refresh = \"traffic\", which is noticed once a second: "
+			  "write 2s or more"}},
 			{"yield_after = \"0s\"", {"2:15: yield_after: \"0s\" is out of range"}},
 			{"close = \"fin\"", {"2:9: write idle or connection"}},
 			{"confirm = \"yes\"", {"2:11: \"yes\" is neither true nor false"}},

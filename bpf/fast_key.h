@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Where a frame's session stands in pt_fast, for TC, which writes there, and XDP, which reads. */
+#ifndef PT_FAST_KEY_H
+#define PT_FAST_KEY_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+
+#include <stdbool.h>
+
+#include "maps_shared.h"
+
+struct pt_fast_key {
+	__be32 who;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+};
+
+static __always_inline __u32 pt_mix(__u32 a, __u32 b) {
+	__u32 x = (a ^ b) * 0x9e3779b1U;
+
+	return x ^ (x >> 15);
+}
+
+/*
+ * Whom a frame is from, as far as its session's way in pt_fast goes: a frame by another interface, to another MAC
+ * address (promiscuous mode), or from another machine of the LAN, finds nothing and is TC's to judge. On the WAN the
+ * sender's MAC address is some router's and means nothing.
+ */
+static __always_inline __be32 pt_who(const struct ethhdr *eth, __u32 ifindex, __u32 side, __be32 saddr) {
+	const __u16 *mac = (const __u16 *)eth; /* destination, source */
+	__u32 frame = pt_mix(cfg_hash_seed ^ ifindex, mac[0] | (__u32)mac[1] << 16);
+	__u32 rest = mac[2];
+
+	if (side == PTRIG_SIDE_LAN) {
+		rest |= (__u32)mac[5] << 16;
+		frame = pt_mix(frame, mac[3] | (__u32)mac[4] << 16);
+	}
+	return saddr ^ pt_mix(frame, rest);
+}
+
+/* The lower half says the bucket, the upper half the other one. */
+static __always_inline __u64 pt_fast_hash(const struct pt_fast_key *key) {
+	__u64 a = ((__u64)key->daddr << 32 | key->who) ^ cfg_hash_seed;
+	__u64 b = (__u32)key->sport << 16 | key->dport;
+
+	a = (a ^ b << 16) * 0x9e3779b97f4a7c15ULL;
+	a ^= a >> 32;
+	a *= 0xd6e8feb86659fd93ULL;
+	return a ^ (a >> 32);
+}
+
+static __always_inline bool pt_fast_is(const struct ptrig_fast *way, const struct pt_fast_key *key) {
+	return way->who == key->who && way->daddr == key->daddr && way->sport == key->sport &&
+	       way->dport == key->dport && !(way->hop & PTRIG_FAST_TCP) == (key->proto != IPPROTO_TCP);
+}
+
+/* Of the two buckets in which a session may be. */
+static __always_inline struct ptrig_fast_bucket *pt_fast_bucket(__u64 hash, __u32 nth, __u32 side) {
+	__u32 index = (nth ? hash >> 32 : hash) & (cfg_fast_buckets - 1);
+
+	if (side == PTRIG_SIDE_LAN)
+		index += cfg_fast_buckets;
+	return bpf_map_lookup_elem(&pt_fast, &index);
+}
+
+static __always_inline bool pt_port_used(__u32 side, __u8 proto, __u16 port) {
+	__u32 proto_index = proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
+	__u32 index = PTRIG_USE_INDEX(side, proto_index, port);
+	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
+
+	return sessions && *sessions;
+}
+
+/* 0 < until - now <= seconds */
+static __always_inline bool pt_still(__u32 until, __u32 now, __u32 seconds) {
+	return until - now - 1 < seconds * cfg_tick_hz;
+}
+
+#endif
