@@ -1,0 +1,189 @@
+// Builds the network, attaches sinks and limits, and runs the generator by BPF_PROG_RUN on live frames.
+#include "tests/bench/rig.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <sched.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <vector>
+
+#include "bench/bench.skel.h"
+#include "tests/lab/process.h"
+
+namespace bench {
+
+namespace {
+
+using Mac = std::array<std::uint8_t, 6>;
+constexpr Mac kGwWan{2, 0, 0, 0, 0, 0x02}, kRemote{2, 0, 0, 0, 0, 0x10}, kGwLan{2, 0, 0, 0, 0x77, 0x01},
+	kHost{2, 0, 0, 0, 0x77, 0x11};
+
+[[noreturn]] void give_up(const std::string &doing, int code) {
+	throw std::system_error(code, std::generic_category(), doing);
+}
+
+void copy(std::uint8_t (&to)[6], const Mac &from) {
+	std::memcpy(to, from.data(), from.size());
+}
+
+std::uint32_t address(const char *text) {
+	in_addr value{};
+	inet_pton(AF_INET, text, &value);
+	return value.s_addr;
+}
+
+std::uint32_t index_of(const lab::NetNs &where, const char *device) {
+	const unsigned index = where.inside([&] { return if_nametoindex(device); });
+	if (index == 0)
+		throw std::runtime_error(std::string(device) + " is not in " + where.name());
+	return index;
+}
+
+/// The kernel resolves a device map's entry in the namespace of the thread that writes it.
+void set_device(const lab::NetNs &where, int map, std::uint32_t slot, const char *device) {
+	const std::uint32_t index = index_of(where, device);
+	const int code = where.inside([&] { return bpf_map_update_elem(map, &slot, &index, BPF_ANY) < 0 ? errno : 0; });
+	if (code != 0)
+		give_up(std::string("note ") + device, code);
+}
+
+} // namespace
+
+void pin_to_cpu(int cpu) {
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		give_up("pin to a CPU", errno);
+}
+
+Rig::Rig(const std::string &name)
+    : gw_(name + "-gw"), host_(name + "-host"), remote_(name + "-remote"),
+      bpf_(ptrig_bench_bpf__open_and_load(), ptrig_bench_bpf__destroy) {
+	if (!bpf_)
+		give_up("load the benchmark's BPF programs", errno);
+	connect();
+	// The generator sends as the remote does, out of the remote's device, and as the host does, out of the host's.
+	set_device(host_, bpf_map__fd(bpf_->maps.generator_to), 0, "eth0");
+	set_device(remote_, bpf_map__fd(bpf_->maps.generator_to), 1, "eth0");
+	const int sink = bpf_program__fd(bpf_->progs.bench_sink);
+	attach(host_, "eth0", sink);
+	attach(remote_, "eth0", sink);
+}
+
+Rig::~Rig() = default;
+
+void Rig::connect() {
+	gw_.sysctl("ipv4/ip_forward", "1");
+	lab::must(gw_, {"ip", "-batch", "-"},
+		  "link add wan0 address 02:00:00:00:00:02 type veth peer name eth0 address 02:00:00:00:00:10 netns " +
+			  remote_.name() +
+			  "\n"
+			  "link add lan0 address 02:00:00:00:77:01 type veth peer name eth0 address 02:00:00:00:77:11 "
+			  "netns " +
+			  host_.name() +
+			  "\n"
+			  "addr add 203.0.113.2/24 dev wan0\naddr add 192.168.77.1/24 dev lan0\n"
+			  "link set wan0 up\nlink set lan0 up\nroute add default via 203.0.113.10\n"
+			  "neigh replace 203.0.113.10 lladdr 02:00:00:00:00:10 dev wan0 nud permanent\n"
+			  "neigh replace 192.168.77.11 lladdr 02:00:00:00:77:11 dev lan0 nud permanent\n");
+	lab::must(host_, {"ip", "-batch", "-"},
+		  "addr add 192.168.77.11/24 dev eth0\nlink set eth0 up\nroute add default via 192.168.77.1\n");
+	lab::must(remote_, {"ip", "-batch", "-"},
+		  "addr add 203.0.113.10/24 dev eth0\naddr add 198.18.0.0/15 dev lo\nlink set eth0 up\n");
+	// A veth takes redirected frames only if its peer polls (NAPI), which GRO or an XDP program turn on.
+	for (const char *device : {"wan0", "lan0"})
+		lab::must(gw_, {"ethtool", "-K", device, "gro", "on"});
+	for (const lab::NetNs *end : {&host_, &remote_})
+		lab::must(*end, {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
+}
+
+void Rig::attach(const lab::NetNs &where, const std::string &device, int program) {
+	const int index = static_cast<int>(index_of(where, device.c_str()));
+	const int code = where.inside([&] { return -bpf_xdp_attach(index, program, XDP_FLAGS_DRV_MODE, nullptr); });
+	if (code != 0)
+		give_up("attach XDP to " + device + " in " + where.name(), code);
+}
+
+void Rig::attach_limit(bool touch) {
+	set_device(gw_, bpf_map__fd(bpf_->maps.gateway_to), 0, "lan0");
+	set_device(gw_, bpf_map__fd(bpf_->maps.gateway_to), 1, "wan0");
+	bench_touch &in = bpf_->bss->touch_in, &out = bpf_->bss->touch_out;
+	in = {address("192.168.77.11"), htons(kOpenPort)};
+	copy(in.dmac, kHost);
+	copy(in.smac, kGwLan);
+	out = {address("203.0.113.2"), htons(kOpenPort)};
+	copy(out.dmac, kRemote);
+	copy(out.smac, kGwWan);
+	attach(gw_, "wan0", bpf_program__fd(touch ? bpf_->progs.bench_touch_wan : bpf_->progs.bench_drop));
+	attach(gw_, "lan0", bpf_program__fd(touch ? bpf_->progs.bench_touch_lan : bpf_->progs.bench_drop));
+}
+
+bench_plan Rig::plan(bench_mode mode, std::uint32_t flows) const {
+	bench_plan plan{};
+	plan.mode = mode;
+	plan.flows = flows;
+	plan.wan = address("203.0.113.2");
+	plan.host = address("192.168.77.11");
+	plan.wan_port = plan.host_port = htons(kOpenPort);
+	copy(plan.gw_wan, kGwWan);
+	copy(plan.remote_mac, kRemote);
+	copy(plan.gw_lan, kGwLan);
+	copy(plan.host_mac, kHost);
+	return plan;
+}
+
+std::uint64_t Rig::received() const {
+	std::vector<std::uint64_t> counts(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+	const std::uint32_t zero = 0;
+	if (bpf_map_lookup_elem(bpf_map__fd(bpf_->maps.received), &zero, counts.data()) < 0)
+		give_up("read the sink", errno);
+	std::uint64_t sum = 0;
+	for (const std::uint64_t count : counts)
+		sum += count;
+	return sum;
+}
+
+void Rig::run(std::uint32_t frames) {
+	std::array<std::uint8_t, 64> frame{};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size(),
+		    .repeat = static_cast<int>(frames), .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
+	if (bpf_prog_test_run_opts(bpf_program__fd(bpf_->progs.bench_generate), &options) < 0)
+		give_up("run the generator", errno);
+}
+
+Rate Rig::send(const bench_plan &plan, std::uint64_t frames) {
+	bpf_->bss->plan = plan;
+	bpf_->bss->sent = 0;
+	const std::uint64_t before = received();
+	const auto start = std::chrono::steady_clock::now();
+	for (std::uint64_t left = frames; left > 0;) {
+		const std::uint32_t now = left < kFramesPerCall ? static_cast<std::uint32_t>(left) : kFramesPerCall;
+		run(now);
+		left -= now;
+	}
+	const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+	return {frames, received() - before, took.count()};
+}
+
+Rate Rig::send_for(const bench_plan &plan, std::chrono::duration<double> time, std::uint32_t frames) {
+	Rate sum;
+	bench_plan next = plan;
+	next.random = 1;
+	while (sum.sent == 0 || sum.seconds < time.count()) {
+		const Rate one = send(next, frames);
+		sum.sent += one.sent;
+		sum.received += one.received;
+		sum.seconds += one.seconds;
+	}
+	return sum;
+}
+
+} // namespace bench

@@ -1,0 +1,68 @@
+// The benchmark's network: host, gateway and remote in namespaces of their own, each joined to the gateway by a
+// veth; a generator in place of both ends' senders, and counting sinks in place of their receivers.
+//
+//   host 192.168.77.11 eth0 ── lan0 192.168.77.1  gw  wan0 203.0.113.2 ── eth0 203.0.113.10 remote (198.18.0.0/15)
+//
+// The generator runs on the CPU of the calling thread, and so does all the work that its frames make: what it
+// counts is packets a second of one core that also generates them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tests/bench/bench_abi.h"
+#include "tests/lab/netns.h"
+
+struct ptrig_bench_bpf;
+
+namespace bench {
+
+inline constexpr std::uint16_t kTriggerPort = 4000, kOpenPort = 6000;
+inline constexpr std::uint32_t kFramesPerCall = 1U << 20; ///< a call's set-up and tear-down cost about 15 ms
+
+/// What a run of the generator came to.
+struct Rate {
+	std::uint64_t sent = 0, received = 0;
+	double seconds = 0;
+	double per_second() const { return seconds > 0 ? static_cast<double>(received) / seconds : 0; }
+};
+
+class Rig {
+public:
+	/// `name` starts the namespaces' names: several rigs live side by side.
+	explicit Rig(const std::string &name);
+	~Rig();
+	Rig(const Rig &) = delete;
+	Rig &operator=(const Rig &) = delete;
+
+	const lab::NetNs &gateway() const { return gw_; }
+	const lab::NetNs &host() const { return host_; }
+	const lab::NetNs &remote() const { return remote_; }
+
+	/// Native XDP on the gateway's devices. `touch` false: the program that drops.
+	void attach_limit(bool touch);
+
+	/// A plan with this rig's addresses.
+	bench_plan plan(bench_mode mode, std::uint32_t flows) const;
+	/// Send exactly `frames`, from the plan's first flow on.
+	Rate send(const bench_plan &plan, std::uint64_t frames);
+	/// Send calls of `frames` each until `time` has passed, at least one.
+	Rate send_for(const bench_plan &plan, std::chrono::duration<double> time,
+		      std::uint32_t frames = kFramesPerCall);
+
+private:
+	void connect();
+	void attach(const lab::NetNs &where, const std::string &device, int program);
+	std::uint64_t received() const;
+	void run(std::uint32_t frames);
+
+	lab::NetNs gw_, host_, remote_;
+	std::unique_ptr<ptrig_bench_bpf, void (*)(ptrig_bench_bpf *)> bpf_;
+};
+
+/// Keep this thread, and what it starts, on one CPU.
+void pin_to_cpu(int cpu);
+
+} // namespace bench
