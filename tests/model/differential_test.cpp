@@ -63,6 +63,8 @@ Rule Differential::random_rule(unsigned number) {
 		rule.open[0].host_first = static_cast<std::uint16_t>(6000 + pick(6));
 	rule.remotes.kind = pick(3) ? Remotes::Kind::kAny : Remotes::Kind::kContacted;
 	rule.refresh = pick(2) ? Refresh::kTraffic : Refresh::kTrigger;
+	if (rule.refresh == Refresh::kTraffic)
+		rule.timeout += seconds(1); // at least 2 s
 	rule.conflict = pick(3) ? Conflict::kHold : Conflict::kTakeover;
 	rule.on_close = pick(2) ? OnClose::kKeep : OnClose::kKill;
 	if (pick(3) == 0)
