@@ -43,13 +43,14 @@ static __always_inline __u32 mix(__u32 x) {
 
 SEC("xdp")
 int bench_generate(struct xdp_md *ctx) {
-	struct frame *f = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
 	void *end = (void *)(long)ctx->data_end;
 	const __u64 n = sent++;
 	__u64 flow = n;
 	__u32 out = plan.mode == BENCH_OUT;
 
-	if ((void *)(f + 1) > end)
+	if ((void *)(f.udp + 1) > end)
 		return XDP_ABORTED;
 	if (plan.mode == BENCH_PAIR) {
 		out = n & 1;
@@ -74,26 +75,27 @@ int bench_generate(struct xdp_md *ctx) {
 	const __be16 port = plan.remote_port ? bpf_htons(plan.remote_port) : bpf_htons(10000 + (flow >> 17));
 
 	if (out) {
-		__builtin_memcpy(f->eth.h_dest, plan.gw_lan, 6);
-		__builtin_memcpy(f->eth.h_source, plan.host_mac, 6);
-		write_frame(f, plan.host, remote, plan.host_port, plan.mode == BENCH_TRIGGER ? plan.trigger : port,
-			    end - (void *)f);
+		copy_mac(f.eth->h_dest, plan.gw_lan);
+		copy_mac(f.eth->h_source, plan.host_mac);
+		write_frame(&f, plan.host, remote, plan.host_port, plan.mode == BENCH_TRIGGER ? plan.trigger : port,
+			    end - data);
 	} else {
-		__builtin_memcpy(f->eth.h_dest, plan.gw_wan, 6);
-		__builtin_memcpy(f->eth.h_source, plan.remote_mac, 6);
-		write_frame(f, remote, plan.wan, port, plan.wan_port, end - (void *)f);
+		copy_mac(f.eth->h_dest, plan.gw_wan);
+		copy_mac(f.eth->h_source, plan.remote_mac);
+		write_frame(&f, remote, plan.wan, port, plan.wan_port, end - data);
 	}
 	return bpf_redirect_map(&generator_to, !out, 0);
 }
 
 SEC("xdp")
 int bench_sink(struct xdp_md *ctx) {
-	struct frame *f = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
 	const __u32 zero = 0;
 	__u64 *count = bpf_map_lookup_elem(&received, &zero);
 
-	if ((void *)(f + 1) > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) ||
-	    f->ip.protocol != IPPROTO_UDP || !count)
+	if ((void *)(f.udp + 1) > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP || !count)
 		return XDP_PASS;
 	++*count;
 	return XDP_DROP;
@@ -101,18 +103,19 @@ int bench_sink(struct xdp_md *ctx) {
 
 /* In place of bench_sink, before anything is measured: is it the frame that a gateway has to deliver here? */
 static __always_inline int check(struct xdp_md *ctx, const struct bench_touch *want, __u32 out) {
-	struct frame *f = (void *)(long)ctx->data;
-	const __u32 head = sizeof(f->eth) + sizeof(f->ip);
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
+	const __u32 head = sizeof(*f.eth) + sizeof(*f.ip);
 
-	if ((void *)f + BENCH_FRAME > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) ||
-	    f->ip.protocol != IPPROTO_UDP)
+	if (data + BENCH_FRAME > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
-	const __u32 pseudo = sum32(f->ip.saddr) + sum32(f->ip.daddr) + bpf_htons(IPPROTO_UDP) + f->udp.len;
-	const __u32 ok = same_mac(f->eth.h_dest, want->dmac) && same_mac(f->eth.h_source, want->smac) &&
-			 f->ip.ttl == 63 && (out ? f->ip.saddr : f->ip.daddr) == want->addr &&
-			 (out ? f->udp.source : f->udp.dest) == want->port &&
-			 sum_of((void *)&f->ip, sizeof(f->ip) / 2, 0) == 0xffff &&
-			 sum_of((void *)&f->udp, (BENCH_FRAME - head) / 2, pseudo) == 0xffff;
+	const __u32 pseudo = sum32(f.ip->saddr) + sum32(f.ip->daddr) + bpf_htons(IPPROTO_UDP) + f.udp->len;
+	const __u32 ok = same_mac(f.eth->h_dest, want->dmac) && same_mac(f.eth->h_source, want->smac) &&
+			 f.ip->ttl == 63 && (out ? f.ip->saddr : f.ip->daddr) == want->addr &&
+			 (out ? f.udp->source : f.udp->dest) == want->port &&
+			 sum_of(f.ip, sizeof(*f.ip) / 2, 0) == 0xffff &&
+			 sum_of(f.udp, (BENCH_FRAME - head) / 2, pseudo) == 0xffff;
 
 	__sync_fetch_and_add(ok ? &right : &wrong, 1);
 	return XDP_DROP;
@@ -128,23 +131,24 @@ int bench_check_remote(struct xdp_md *ctx) {
 }
 
 static __always_inline int touch(struct xdp_md *ctx, const struct bench_touch *t, __u32 out) {
-	struct frame *f = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
 
-	if ((void *)(f + 1) > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) ||
-	    f->ip.protocol != IPPROTO_UDP)
+	if ((void *)(f.udp + 1) > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
-	__be32 *address = out ? &f->ip.saddr : &f->ip.daddr;
-	__be16 *port = out ? &f->udp.source : &f->udp.dest;
+	__be32 *address = out ? &f.ip->saddr : &f.ip->daddr;
+	__be16 *port = out ? &f.udp->source : &f.udp->dest;
 	const __u32 diff = pt_csum_diff32(*address, t->addr);
-	const __u16 check = pt_csum_apply(f->udp.check, diff + pt_csum_diff16(*port, t->port));
+	const __u16 check = pt_csum_apply(f.udp->check, diff + pt_csum_diff16(*port, t->port));
 
-	f->ip.check = pt_csum_apply(f->ip.check, diff + pt_csum_diff16(bpf_htons(1 << 8), 0));
-	f->ip.ttl--;
-	f->udp.check = check ? check : 0xffff;
+	f.ip->check = pt_csum_apply(f.ip->check, diff + pt_csum_diff16(bpf_htons(1 << 8), 0));
+	f.ip->ttl--;
+	f.udp->check = check ? check : 0xffff;
 	*address = t->addr;
 	*port = t->port;
-	__builtin_memcpy(f->eth.h_dest, t->dmac, 6);
-	__builtin_memcpy(f->eth.h_source, t->smac, 6);
+	copy_mac(f.eth->h_dest, t->dmac);
+	copy_mac(f.eth->h_source, t->smac);
 	return bpf_redirect_map(&gateway_to, out, 0);
 }
 
