@@ -154,6 +154,19 @@ static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow 
 	return true;
 }
 
+/* PTRIG_SESSION_KILL, if the session ends with its lease. */
+static __always_inline __u8 pt_flow_kill(const struct ptrig_session *lan, const struct ptrig_rule *rule) {
+	if (rule)
+		return rule->flags & PTRIG_RULE_KILL ? PTRIG_SESSION_KILL : 0;
+	return lan->flags & PTRIG_SESSION_KILL;
+}
+/* Is an established session that was seen last at `seen` over? */
+static __always_inline bool pt_flow_over(const struct ptrig_session *lan, __u64 seen, __u8 proto, bool cut,
+					 const struct ptrig_config *config, __u64 now) {
+	return !seen || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) || cut ||
+	       !pt_wan_address(lan->oif, lan->addr);
+}
+
 /*
  * Once a second, and for SYN, FIN and RST: is the session still to be served, and where to? GO_ON, with
  * f->hop filled and cached; SESSION_ENDED; NO_ROUTE. Global for the verifier's sake.
@@ -177,9 +190,8 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	struct ptrig_rule *rule = pt_rule_by_id(f->gen, s->rule);
 	struct ptrig_lease *lease = pt_session_lease(key, lan, rule, now);
 	__u64 seen = lan->seen_ns;
-	__u8 kill = rule ? (rule->flags & PTRIG_RULE_KILL ? PTRIG_SESSION_KILL : 0) : lan->flags & PTRIG_SESSION_KILL;
-	bool over = !seen || pt_elapsed(now, seen, pt_session_idle_ns(lan, f->p.proto, config)) || (kill && !lease) ||
-		    !pt_wan_address(lan->oif, lan->addr);
+	__u8 kill = pt_flow_kill(lan, rule);
+	bool over = pt_flow_over(lan, seen, f->p.proto, kill && !lease, config, now);
 
 	/* The same ports again for a new connection, before the old one's 10 s are over. */
 	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p))

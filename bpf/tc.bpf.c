@@ -3,6 +3,7 @@
  * The TC programs: the whole logic, one program for each direction of each side, each also for devices
  * without an Ethernet header (_l3). Parse, look up, decide, rewrite, verdict.
  */
+#include "icmp.h"
 #include "open.h"
 #include "sweep.h"
 #include "verdict.h"
@@ -36,8 +37,8 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
 
-/* From the internet: a session's packet, or one to an open port. ICMP errors that quote a session and
- * the first fragments of sessions belong before the open ports. */
+/* From the internet: a session's packet, or one to an open port. The first fragments of sessions belong before the
+ * open ports. */
 static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
 	enum ptrig_reason reason;
 
@@ -65,10 +66,12 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = pt_packet_parse_skb(skb, l3, &f.p);
 	if (reason == PT_GO_ON)
 		reason = side == PTRIG_SIDE_LAN ? pt_lan_ingress(skb, &f) : pt_wan_ingress(skb, &f);
+	else if (reason == PTRIG_ICMP)
+		reason = pt_icmp_arrives(skb, &f);
 	return pt_verdict_tc(skb, reason, l3, &f.hop);
 }
 
-/* Leaves by the WAN: a trigger that has passed the firewall. */
+/* Leaves by the WAN: a trigger that has passed the firewall, or the gateway's own ICMP error. */
 static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = PTRIG_NO_CANDIDATE;
@@ -79,6 +82,8 @@ static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 		reason = pt_packet_parse_skb(skb, l3, &p);
 		if (reason == PT_GO_ON)
 			reason = pt_trigger_leaves(skb, &p, slot);
+	} else if (!skb->ingress_ifindex && pt_packet_icmp(skb, l3)) {
+		reason = pt_icmp_leaves(skb, l3);
 	}
 	return pt_verdict_tc(skb, reason, l3, NULL);
 }

@@ -42,10 +42,12 @@
 	X(TO_TC, PASS, "left by XDP to TC")                                                                            \
 	X(TTL_EXPIRED_UP, UP, "translated; the time to live is used up and the kernel answers")                        \
 	X(TOO_BIG_UP, UP, "translated; too big for the way on, the kernel answers or fragments")                       \
+	X(ICMP_QUOTED, UP, "the gateway's own ICMP error about a session; it quotes the WAN side now")                 \
 	X(FORWARDED, REDIRECT, "rewritten and sent on by an established session")                                      \
 	X(OPENED, REDIRECT, "opened a new session")                                                                    \
 	X(HALF_OPEN, REDIRECT, "rewritten and sent on by a half-open session")                                         \
 	X(ESTABLISHED, REDIRECT, "the host's first answer: the session is established")                                \
+	X(ICMP_FORWARDED, REDIRECT, "an ICMP error about a session's packet, translated and sent on")                  \
 	X(FAILED, DROP, "the packet could not be rewritten")                                                           \
 	X(CANDIDATE, PASS, "may trigger a rule once it has left by the WAN")                                           \
 	X(SPOOFED, PASS, "from the LAN with a source that is not its sender's")                                        \

@@ -219,7 +219,7 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 		opts.ctx_size_in = sizeof(xdp);
 	} else {
 		skb.ifindex = ifindex(dev);
-		skb.ingress_ifindex = ifindex(from.empty() ? dev : from);
+		skb.ingress_ifindex = from == kOwn ? 0 : ifindex(from.empty() ? dev : from);
 		skb.cb[0] = tc_index;
 		opts.ctx_in = &skb;
 		opts.ctx_size_in = sizeof(skb);

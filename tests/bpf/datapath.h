@@ -33,6 +33,8 @@ struct Sizes {
 /// The programs; those of XDP last.
 enum class Hook { kLanIn, kWanIn, kWanOut, kLanOut, kXdpLan, kXdpWan };
 
+inline const std::string kOwn = "(own)";
+
 inline bool is_xdp(Hook hook) {
 	return hook >= Hook::kXdpLan;
 }
@@ -61,7 +63,7 @@ public:
 		Bytes packet;
 	};
 	/// One run of a program over a frame on a device; the device's kind decides between the two forms of a TC
-	/// program. `from` is the device it came in by (WAN and LAN egress).
+	/// program. `from` is the device it came in by (WAN and LAN egress), kOwn if the gateway itself has sent it.
 	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from, std::uint16_t tc_index);
 	/// The tc_index with which LAN ingress leaves a frame.
 	std::uint16_t run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame);
