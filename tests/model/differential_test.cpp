@@ -230,7 +230,7 @@ std::string shown(const Config &config, const Input &in) {
 
 TEST_F(Differential, ModelAndDatapathAgree) {
 	const std::uint64_t wanted = setting("PTRIG_MODEL_STEPS", 40000);
-	const std::uint64_t first = setting("PTRIG_MODEL_SEED", std::random_device{}());
+	const std::uint64_t first = setting("PTRIG_MODEL_SEED", 1);
 	std::uint64_t done = 0, late = 0;
 	std::printf("PTRIG_MODEL_SEED=%llu\n", static_cast<unsigned long long>(first));
 	for (std::uint64_t seed = first; done < wanted && late < 10000 && !HasFailure(); seed++) {
