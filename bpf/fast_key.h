@@ -74,6 +74,12 @@ static __always_inline bool pt_port_used(__u32 side, __u8 proto, __u16 port) {
 	return sessions && *sessions;
 }
 
+/* A MAC address to its place in a frame. struct ethhdr is packed, and memcpy() goes byte by byte there. */
+static __always_inline void pt_mac_copy(__u8 *to, const __u8 *from) {
+	*(__u32 *)to = *(const __u32 *)from;
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
 /* 0 < until - now <= seconds */
 static __always_inline bool pt_still(__u32 until, __u32 now, __u32 seconds) {
 	return until - now - 1 < seconds * cfg_tick_hz;

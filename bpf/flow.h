@@ -7,6 +7,7 @@
 #define PT_FLOW_H
 
 #include "conntrack.h"
+#include "fast_tell.h"
 #include "nexthop.h"
 #include "rewrite.h"
 #include "session.h"

@@ -89,8 +89,8 @@ static __always_inline void pt_frame_rewrite(struct pt_frame *f, const struct pt
 	}
 	*address = s->addr;
 	*port = s->port;
-	__builtin_memcpy(f->eth->h_dest, hop->dmac, sizeof(f->eth->h_dest));
-	__builtin_memcpy(f->eth->h_source, hop->smac, sizeof(f->eth->h_source));
+	pt_mac_copy(f->eth->h_dest, hop->dmac);
+	pt_mac_copy(f->eth->h_source, hop->smac);
 }
 
 static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __u32 side) {
