@@ -28,6 +28,7 @@ namespace {
 constexpr std::uint64_t kSecond = 1000000; ///< microseconds, as sd-event counts
 constexpr std::uint64_t kDebounce = kSecond / 20;
 constexpr std::uint64_t kRouteDebounce = kSecond / 2; ///< a routing daemon may change thousands a second
+constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
 constexpr std::uint64_t kSafetyNet = 30 * kSecond;
 constexpr unsigned kLinesPerSecond = 20;
 
@@ -274,11 +275,13 @@ int Daemon::on_reconcile() {
 
 void Daemon::reconcile() {
 	const auto lines = gateway_->reconcile();
-	if (lines)
-		for (const auto &line : *lines)
+	const bool busy = lines && !*lines;
+	if (lines && *lines)
+		for (const auto &line : **lines)
 			say(LOG_NOTICE, line);
-	say_trouble(network_trouble_, "follow the network", lines ? "" : lines.error().what);
-	sd_event_source_set_time_relative(reconcile_.get(), kSafetyNet);
+	if (!busy)
+		say_trouble(network_trouble_, "follow the network", lines ? "" : lines.error().what);
+	sd_event_source_set_time_relative(reconcile_.get(), busy ? kBusy : kSafetyNet);
 	sd_event_source_set_enabled(reconcile_.get(), SD_EVENT_ONESHOT);
 }
 

@@ -156,8 +156,8 @@ public:
 
 	Result<SweepResult> sweep();
 	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal
-	/// entry.
-	Result<std::vector<std::string>> reconcile();
+	/// entry; nothing if another process writes just now: nothing was done then, and it is to be tried again soon.
+	Result<std::optional<std::vector<std::string>>> reconcile();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
 	int events_fd() const;
 	Done read_events(const std::function<void(const EventView &)> &each);

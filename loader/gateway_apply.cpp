@@ -237,10 +237,12 @@ Result<ApplyResult> Gateway::edit(const std::function<Done(Config &)> &change) {
 	return impl_->replace(config, (*live)->config_path, options);
 }
 
-Result<std::vector<std::string>> Gateway::reconcile() {
-	auto lock = lock_pins(impl_->dir);
+Result<std::optional<std::vector<std::string>>> Gateway::reconcile() {
+	auto lock = try_lock_pins(impl_->dir);
 	if (!lock)
 		return tl::unexpected(std::move(lock.error()));
+	if (!*lock)
+		return std::nullopt;
 	auto live = impl_->live();
 	if (!live)
 		return tl::unexpected(std::move(live.error()));

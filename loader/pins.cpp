@@ -45,7 +45,8 @@ Done check_owner(const std::string &path) {
 	return {};
 }
 
-Result<Fd> lock_directory(const std::string &dir) {
+/// `how`: LOCK_EX, or LOCK_EX | LOCK_NB: no Fd then if another holds it.
+Result<Fd> lock_directory(const std::string &dir, int how = LOCK_EX) {
 	for (;;) {
 		Fd fd(open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 		if (!fd) {
@@ -54,8 +55,10 @@ Result<Fd> lock_directory(const std::string &dir) {
 				return fail("no gateway at " + dir, Status::kNoGateway);
 			return system_error("open " + dir, code);
 		}
-		while (flock(fd.get(), LOCK_EX) < 0) {
+		while (flock(fd.get(), how) < 0) {
 			const int code = errno;
+			if (code == EWOULDBLOCK)
+				return Fd();
 			if (code != EINTR)
 				return system_error("lock " + dir, code);
 		}
@@ -150,15 +153,25 @@ Done check_pins(const std::string &dir) {
 	return fail("the pins at " + dir + " are incomplete (no pt_state): run ptrig down, then ptrig up");
 }
 
-Result<PinLock> lock_pins(const std::string &dir) {
+static Result<std::optional<PinLock>> lock_whole_pins(const std::string &dir, int how) {
 	if (auto ours = check_pins(dir); !ours)
 		return tl::unexpected(std::move(ours.error()));
-	auto fd = lock_directory(dir);
+	auto fd = lock_directory(dir, how);
 	if (!fd)
 		return tl::unexpected(std::move(fd.error()));
+	if (!*fd)
+		return std::optional<PinLock>();
 	if (auto still = check_pins(dir); !still)
 		return tl::unexpected(std::move(still.error()));
-	return PinLock(std::move(*fd));
+	return std::optional(PinLock(std::move(*fd)));
+}
+
+Result<PinLock> lock_pins(const std::string &dir) {
+	return lock_whole_pins(dir, LOCK_EX).map([](std::optional<PinLock> lock) { return std::move(*lock); });
+}
+
+Result<std::optional<PinLock>> try_lock_pins(const std::string &dir) {
+	return lock_whole_pins(dir, LOCK_EX | LOCK_NB);
 }
 
 Result<PinLock> lock_any_pins(const std::string &dir) {

@@ -3,6 +3,7 @@
 // sibling DIR_new that is renamed when it is complete, so that a gateway is there or it is not.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "loader/map.h"
@@ -32,6 +33,8 @@ Done check_pins(const std::string &dir);
 
 /// Wait for the writers' lock. Errors: those of check_pins, also when the gateway went away meanwhile.
 Result<PinLock> lock_pins(const std::string &dir);
+/// The same without waiting; nothing while another writer holds it.
+Result<std::optional<PinLock>> try_lock_pins(const std::string &dir);
 
 /// The same for pins of which some may be missing: root's alone is all they must be.
 Result<PinLock> lock_any_pins(const std::string &dir);

@@ -7,6 +7,9 @@
 #include <linux/if_link.h>
 #include <net/if.h>
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 namespace lab {
 
 class Network : public Lab {
@@ -160,6 +163,47 @@ TEST_P(Network, InterfaceThatAppearsLaterIsAttached) {
 	ASSERT_TRUE(eventually(15s, [&] { return try_trigger(lan9, {kRemote1, 4000}, {}, 100ms).has_value(); }));
 	EXPECT_EQ(leases("game").at(0).at("host"), "192.168.79.9");
 	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan9, 6000)));
+}
+
+TEST_P(Network, WithoutAnyLanItIsWaitedFor) {
+	start_afresh();
+	ip(gw(), xdp() ? "link set lan1if down\nlink set lan1if name later\n"
+		       : "link set br0 down\nlink set br0 name later\n");
+	write(kConfig, config(game(), "lan = ['" + lan_device() + "']"));
+	ASSERT_EQ(ptrig({"up"}).status, 0);
+	Process &daemon = run_daemon();
+	EXPECT_EQ(datapath_of(lan_device()), "waiting");
+	EXPECT_EQ(datapath_of("wan0"), GetParam());
+	ip(gw(), "link set later name " + lan_device() + "\nlink set " + lan_device() + " up\n");
+	EXPECT_TRUE(eventually(20s, [&] { return datapath_of(lan_device()) == GetParam(); })) << daemon.err();
+	EXPECT_TRUE(eventually(20s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	})) << daemon.err();
+}
+
+TEST_P(Network, TheDaemonWaitsForNoOtherWriter) {
+	start_afresh(); // no event is left of another story
+	Process &daemon = run_daemon(game("timeout = '60s'"));
+	const Fd writer(open(kPins.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	ASSERT_EQ(flock(writer.get(), LOCK_EX), 0);
+	ip(gw(), "addr add 203.0.113.3/24 dev wan0\n");
+	trigger(lan1());
+	for (int i = 0; i < 3; i++) { // while the address is not taken up yet, all else goes on
+		ASSERT_EQ(ptrig({"lease", "close", "game"}).status, 0);
+		ASSERT_TRUE(eventually(20s, [&] {
+			const std::string said = daemon.err();
+			std::size_t granted = 0;
+			for (auto at = said.find("game: lease granted"); at != std::string::npos;
+			     at = said.find("game: lease granted", at + 1))
+				granted++;
+			return granted == std::size_t(i) + 1;
+		})) << daemon.err();
+		trigger(lan1());
+	}
+	EXPECT_EQ(daemon.err().find("203.0.113.3"), std::string::npos) << daemon.err();
+	ASSERT_EQ(flock(writer.get(), LOCK_UN), 0);
+	EXPECT_TRUE(eventually(20s, [&] { return daemon.err().find("203.0.113.3") != std::string::npos; }))
+		<< daemon.err();
 }
 
 TEST_P(Network, RenamedInterfaceIsFollowedOrWaitedFor) {
