@@ -5,7 +5,6 @@
 
 #include "fast_key.h"
 
-
 /* Add what XDP has counted since the last time. */
 static __always_inline void pt_fast_fold(struct ptrig_session *s, const struct ptrig_fast *way) {
 	__u64 count = *(volatile __u64 *)&way->count;
