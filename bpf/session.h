@@ -217,6 +217,8 @@ static __always_inline void pt_session_track(struct ptrig_session *s, struct ptr
 				__sync_val_compare_and_swap(&lan->seen_ns, seen, now);
 		}
 	} else if (side == PTRIG_SIDE_LAN && !(flags & PT_TCP_SYN)) {
+		if (state != PTRIG_SESSION_ESTABLISHED)
+			wan->checked -= cfg_tick_hz; /* it is XDP's from its next packet on, which TC looks at */
 		state = PTRIG_SESSION_ESTABLISHED; /* also after an RST that nobody meant */
 	}
 	lan->state = state;

@@ -162,6 +162,13 @@ Done Attacher::attach_wanted() {
 	for (const auto &interface : wanted_.interfaces) {
 		const Link &link = interface.link;
 		names_[link.ifindex] = link.name;
+		auto free = was_attached(link.ifindex) ? Done{} : check_not_anothers(dir_, link);
+		if (!free && options_.strict)
+			return free;
+		if (!free) {
+			report_.conditions.push_back(free.error().what);
+			continue;
+		}
 		auto done = attach(interface);
 		if (done)
 			continue;
@@ -338,7 +345,8 @@ Done detach_all(const std::string &dir, bool everywhere) {
 		if (!links)
 			return tl::unexpected(std::move(links.error()));
 		for (const Link &link : *links)
-			if (auto done = detach_filters(link.ifindex, false); !done)
+			if (auto done = check_not_anothers(dir, link) ? detach_filters(link.ifindex, false) : Done{};
+			    !done)
 				return done;
 	} else {
 		auto ifaces = read_ifaces(dir);

@@ -136,6 +136,9 @@ Result<AttachReport> attach_interfaces(const std::string &dir, const Wanted &wan
 /// Detach from every interface in `dir`'s pt_ifaces or, `everywhere`, from every one that has filters of ptrig's.
 Done detach_all(const std::string &dir, bool everywhere);
 
+/// Error if ptrig's filters on this interface are those of a gateway pinned elsewhere (gateway_neighbours.cpp).
+Done check_not_anothers(const std::string &dir, const Link &link);
+
 // ---- the datapath's own maintenance (gateway_admin.cpp)
 
 Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request);

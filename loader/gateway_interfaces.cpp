@@ -4,7 +4,6 @@
 #include <cctype>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
@@ -36,8 +35,6 @@ public:
 				add_default_route();
 			else
 				add_named("wan", name, PTRIG_IFACE_WAN);
-		if (const auto missing = missing_lan(); !missing.empty() && !wanted_.wrong)
-			wanted_.wrong = Error{Status::kInput, missing};
 		check_prefixes();
 	}
 
@@ -64,14 +61,6 @@ private:
 		}
 		wanted_.missing = true;
 		wanted_.conditions.push_back(fmt::format("{} {} does not exist yet: waiting for it", side, name));
-	}
-	/// A WAN may come later (ppp0), and some of several LANs; with no LAN at all the name is taken for a wrong one.
-	std::string missing_lan() const {
-		for (const auto &interface : wanted_.interfaces)
-			if (interface.role & PTRIG_IFACE_LAN)
-				return {};
-		return fmt::format("lan {}: there is no such interface (there are: {})",
-				   fmt::join(config_.gateway.lan, ", "), wanted_.network.describe());
 	}
 	void add_default_route() {
 		for (const std::uint32_t ifindex : wanted_.network.default_route)

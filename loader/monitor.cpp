@@ -201,8 +201,9 @@ void MonitorServer::publish(const EventView &event) {
 		if (tell_lost(client, lost) && send_to(client, packet))
 			continue;
 		// What is lost is told as soon as there is room, even if no event follows.
-		if (lost++ == 0)
+		if (lost == 0)
 			watch(client, true);
+		lost += event.event == "lost" ? event.count : 1; // news of a loss stands for what was lost
 	}
 }
 

@@ -5,23 +5,19 @@
  * scale: one that drops, and one that makes a forwarding DNAT's header writes without any look-up.
  */
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/udp.h>
 
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "../../bpf/csum.h"
-#include "bench_abi.h"
+#include "bench_frame.h"
 
 #define BENCH_REMOTES 0xc6120000 /* 198.18.0.0/15, RFC 2544 */
 #define BENCH_LAG 64             /* flows between a question and its answer: one batch is through by then */
 
 struct bench_plan plan;
 struct bench_touch touch_in, touch_out;
-__u64 sent; /* frames since the plan was set; the generator runs on one CPU */
+struct bench_touch expect_in, expect_out; /* what the checking sink wants to see */
+__u64 right, wrong;                       /* frames that it saw */
+__u64 sent;                               /* frames since the plan was set; the generator runs on one CPU */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -38,38 +34,6 @@ struct {
 	__uint(max_entries, 2);
 } generator_to SEC(".maps"), gateway_to SEC(".maps");
 
-struct frame {
-	struct ethhdr eth;
-	struct iphdr ip;
-	struct udphdr udp;
-} __attribute__((packed));
-
-static __always_inline __u32 sum32(__be32 word) {
-	return (word & 0xffff) + (word >> 16);
-}
-
-static __always_inline void write_frame(struct frame *f, __be32 saddr, __be32 daddr, __be16 sport, __be16 dport,
-					__u16 frame_len) {
-	const __be16 ip_len = bpf_htons(frame_len - sizeof(f->eth));
-	const __be16 udp_len = bpf_htons(frame_len - sizeof(f->eth) - sizeof(f->ip));
-	const __u32 addresses = sum32(saddr) + sum32(daddr);
-
-	f->eth.h_proto = bpf_htons(ETH_P_IP);
-	*(__u16 *)&f->ip = bpf_htons(0x4500);
-	f->ip.tot_len = ip_len;
-	f->ip.id = 0;
-	f->ip.frag_off = 0;
-	f->ip.ttl = 64;
-	f->ip.protocol = IPPROTO_UDP;
-	f->ip.saddr = saddr;
-	f->ip.daddr = daddr;
-	f->ip.check = ~pt_csum_fold(bpf_htons(0x4500) + ip_len + bpf_htons(64 << 8 | IPPROTO_UDP) + addresses);
-	f->udp.source = sport;
-	f->udp.dest = dport;
-	f->udp.len = udp_len;
-	f->udp.check = ~pt_csum_fold(addresses + bpf_htons(IPPROTO_UDP) + udp_len + sport + dport + udp_len);
-}
-
 /* A 32-bit mix with no short cycle: flows in random order are as likely as each other. */
 static __always_inline __u32 mix(__u32 x) {
 	x = (x ^ (x >> 16)) * 0x7feb352d;
@@ -79,13 +43,14 @@ static __always_inline __u32 mix(__u32 x) {
 
 SEC("xdp")
 int bench_generate(struct xdp_md *ctx) {
-	struct frame *f = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
 	void *end = (void *)(long)ctx->data_end;
 	const __u64 n = sent++;
 	__u64 flow = n;
 	__u32 out = plan.mode == BENCH_OUT;
 
-	if ((void *)(f + 1) > end)
+	if ((void *)(f.udp + 1) > end)
 		return XDP_ABORTED;
 	if (plan.mode == BENCH_PAIR) {
 		out = n & 1;
@@ -97,6 +62,9 @@ int bench_generate(struct xdp_md *ctx) {
 		}
 		if (flow >= plan.flows)
 			return XDP_DROP;
+	} else if (plan.mode == BENCH_TRIGGER) {
+		out = !(n & 1);
+		flow = n >> 1;
 	} else if (plan.random) {
 		flow = (__u64)mix(n) * plan.flows >> 32;
 	} else if (flow >= plan.flows) {
@@ -107,48 +75,80 @@ int bench_generate(struct xdp_md *ctx) {
 	const __be16 port = plan.remote_port ? bpf_htons(plan.remote_port) : bpf_htons(10000 + (flow >> 17));
 
 	if (out) {
-		__builtin_memcpy(f->eth.h_dest, plan.gw_lan, 6);
-		__builtin_memcpy(f->eth.h_source, plan.host_mac, 6);
-		write_frame(f, plan.host, remote, plan.host_port, port, end - (void *)f);
+		copy_mac(f.eth->h_dest, plan.gw_lan);
+		copy_mac(f.eth->h_source, plan.host_mac);
+		write_frame(&f, plan.host, remote, plan.host_port, plan.mode == BENCH_TRIGGER ? plan.trigger : port,
+			    end - data);
 	} else {
-		__builtin_memcpy(f->eth.h_dest, plan.gw_wan, 6);
-		__builtin_memcpy(f->eth.h_source, plan.remote_mac, 6);
-		write_frame(f, remote, plan.wan, port, plan.wan_port, end - (void *)f);
+		copy_mac(f.eth->h_dest, plan.gw_wan);
+		copy_mac(f.eth->h_source, plan.remote_mac);
+		write_frame(&f, remote, plan.wan, port, plan.wan_port, end - data);
 	}
 	return bpf_redirect_map(&generator_to, !out, 0);
 }
 
 SEC("xdp")
 int bench_sink(struct xdp_md *ctx) {
-	struct frame *f = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
 	const __u32 zero = 0;
 	__u64 *count = bpf_map_lookup_elem(&received, &zero);
 
-	if ((void *)(f + 1) > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) ||
-	    f->ip.protocol != IPPROTO_UDP || !count)
+	if ((void *)(f.udp + 1) > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP || !count)
 		return XDP_PASS;
 	++*count;
 	return XDP_DROP;
 }
 
-static __always_inline int touch(struct xdp_md *ctx, const struct bench_touch *t, __u32 out) {
-	struct frame *f = (void *)(long)ctx->data;
+/* In place of bench_sink, before anything is measured: is it the frame that a gateway has to deliver here? */
+static __always_inline int check(struct xdp_md *ctx, const struct bench_touch *want, __u32 out) {
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
+	const __u32 head = sizeof(*f.eth) + sizeof(*f.ip);
 
-	if ((void *)(f + 1) > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) ||
-	    f->ip.protocol != IPPROTO_UDP)
+	if (data + BENCH_FRAME > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
-	__be32 *address = out ? &f->ip.saddr : &f->ip.daddr;
-	__be16 *port = out ? &f->udp.source : &f->udp.dest;
-	const __u32 diff = pt_csum_diff32(*address, t->addr);
-	const __u16 check = pt_csum_apply(f->udp.check, diff + pt_csum_diff16(*port, t->port));
+	const __u32 pseudo = sum32(f.ip->saddr) + sum32(f.ip->daddr) + bpf_htons(IPPROTO_UDP) + f.udp->len;
+	const __u32 ok = same_mac(f.eth->h_dest, want->dmac) && same_mac(f.eth->h_source, want->smac) &&
+			 f.ip->ttl == 63 && (out ? f.ip->saddr : f.ip->daddr) == want->addr &&
+			 (out ? f.udp->source : f.udp->dest) == want->port &&
+			 sum_of(f.ip, sizeof(*f.ip) / 2, 0) == 0xffff &&
+			 sum_of(f.udp, (BENCH_FRAME - head) / 2, pseudo) == 0xffff;
 
-	f->ip.check = pt_csum_apply(f->ip.check, diff + pt_csum_diff16(bpf_htons(1 << 8), 0));
-	f->ip.ttl--;
-	f->udp.check = check ? check : 0xffff;
+	__sync_fetch_and_add(ok ? &right : &wrong, 1);
+	return XDP_DROP;
+}
+
+SEC("xdp")
+int bench_check_host(struct xdp_md *ctx) {
+	return check(ctx, &expect_in, 0);
+}
+SEC("xdp")
+int bench_check_remote(struct xdp_md *ctx) {
+	return check(ctx, &expect_out, 1);
+}
+
+static __always_inline int touch(struct xdp_md *ctx, const struct bench_touch *t, __u32 out) {
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
+
+	if ((void *)(f.udp + 1) > (void *)(long)ctx->data_end || f.eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    f.ip->protocol != IPPROTO_UDP)
+		return XDP_PASS;
+	__be32 *address = out ? &f.ip->saddr : &f.ip->daddr;
+	__be16 *port = out ? &f.udp->source : &f.udp->dest;
+	const __u32 diff = pt_csum_diff32(*address, t->addr);
+	const __u16 check = pt_csum_apply(f.udp->check, diff + pt_csum_diff16(*port, t->port));
+
+	f.ip->check = pt_csum_apply(f.ip->check, diff + pt_csum_diff16(bpf_htons(1 << 8), 0));
+	f.ip->ttl--;
+	f.udp->check = check ? check : 0xffff;
 	*address = t->addr;
 	*port = t->port;
-	__builtin_memcpy(f->eth.h_dest, t->dmac, 6);
-	__builtin_memcpy(f->eth.h_source, t->smac, 6);
+	copy_mac(f.eth->h_dest, t->dmac);
+	copy_mac(f.eth->h_source, t->smac);
 	return bpf_redirect_map(&gateway_to, out, 0);
 }
 

@@ -5,10 +5,13 @@
 
 #include <linux/types.h>
 
+#define BENCH_FRAME 64
+
 enum bench_mode {
-	BENCH_IN,   /* remote → WAN port */
-	BENCH_OUT,  /* host → remote, from the session's own port */
-	BENCH_PAIR, /* each flow in, and 64 flows later out: makes sessions */
+	BENCH_IN,      /* remote → WAN port */
+	BENCH_OUT,     /* host → remote, from the session's own port */
+	BENCH_PAIR,    /* each flow in, and 64 flows later out: makes sessions */
+	BENCH_TRIGGER, /* for each flow, a packet to its remote's trigger port, then one in from that remote */
 	BENCH_MODES,
 };
 
@@ -22,9 +25,11 @@ struct bench_plan {
 	__be16 wan_port, host_port;
 	__u8 gw_wan[6], remote_mac[6], gw_lan[6], host_mac[6];
 	__u32 remote_port; /* host order; 0: by flow */
+	__be16 trigger;
+	__u16 pad;
 };
 
-/* What the header touch writes into each frame of one direction. */
+/* What the header touch writes into each frame of one direction, and what the checking sink expects in it. */
 struct bench_touch {
 	__be32 addr;
 	__be16 port;

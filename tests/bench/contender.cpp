@@ -3,19 +3,16 @@
 
 #include <arpa/inet.h>
 
-#include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "tests/lab/process.h"
+#include "tests/lab/sockets.h"
 
 namespace bench {
 
 namespace {
 
-using lab::Words;
 using namespace std::chrono_literals;
 
 constexpr int kTries = 20;
@@ -47,6 +44,7 @@ constexpr const char *kRecipe = R"(
 	chain prerouting {
 		type nat hook prerouting priority dstnat
 		iifname "wan0" dnat to udp dport map @owner
+		iifname "wan0" dnat to tcp dport map @owner
 	}
 )";
 constexpr const char *kStatic = R"(
@@ -56,29 +54,20 @@ constexpr const char *kStatic = R"(
 	}
 )";
 
-/// One packet of the host's to the trigger port.
-void trigger(Rig &rig) {
-	bench_plan plan = rig.plan(BENCH_OUT, 1);
-	plan.remote_port = kTriggerPort;
-	plan.host_port = htons(5999);
-	rig.send(plan, 1);
-}
-
-/// A packet in and an answer out for flows `first`..`first + flows`.
-void talk(Rig &rig, std::uint32_t first, std::uint32_t flows) {
-	bench_plan plan = rig.plan(BENCH_PAIR, flows);
-	plan.first = first;
-	rig.send(plan, 2 * (std::uint64_t{flows} + 64));
+/// Any TCP port but the open one; no more than 16 rules may share one.
+std::uint32_t port_of(std::uint32_t rule) {
+	const std::uint32_t port = 1 + rule % 65535;
+	return port == kOpenPort ? 1 : port;
 }
 
 class Limit : public Contender {
 public:
-	explicit Limit(const std::string &name) : Contender(name, next_rig()) { rig().attach_limit(name == "touch"); }
+	explicit Limit(const std::string &name) : Contender(name) { rig().attach_limit(name == "touch"); }
 };
 
 class Kernel : public Contender {
 public:
-	Kernel(const std::string &name, const Wanted &wanted) : Contender(name, next_rig()) {
+	Kernel(const std::string &name, const Wanted &wanted) : Contender(name, wanted.sinks) {
 		if (name == "forward") {
 			route_only();
 			return;
@@ -89,9 +78,12 @@ public:
 		rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout", "3600");
 		rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout_stream", "3600");
 		if (name == "nft")
-			trigger(rig());
-		establish(wanted.sessions);
+			trigger(rig(), wanted.sinks);
+		if (wanted.sinks && name != "masquerade")
+			establish(wanted.sessions);
 	}
+
+	void forget() override { lab::must(rig().gateway(), {"conntrack", "-F"}); }
 
 private:
 	/// No NAT: remotes and the host are routed to as they are.
@@ -107,65 +99,86 @@ private:
 	std::uint64_t assured() { return std::stoull(lab::must(rig().gateway(), {"conntrack", "-C"})); }
 };
 
-class Ptrig : public Contender {
-public:
-	Ptrig(const std::string &name, const Wanted &wanted)
-	    : Contender(name, next_rig()), dir_("/run/" + rig().gateway().name()) {
-		std::filesystem::create_directories(dir_);
-		lab::must(rig().gateway(), {"nft", "-f", "-"}, "table ip bench {" + std::string(kMasquerade) + "}\n");
-		rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout", "3600");
-		std::ofstream(dir_ + "/ptrig.toml") << config(wanted) << std::flush;
-		ptrig({"up", "-c", dir_ + "/ptrig.toml"});
-		trigger(rig());
-		if (status().at("leases") != 1)
-			throw std::runtime_error(name + ": no lease: " + status().dump());
-		if (wanted.sessions > 0)
-			establish(wanted.sessions);
-	}
-	~Ptrig() override { lab::run(rig().gateway(), {PTRIG_BIN, "--pin-dir", pins(), "down"}); }
-
-private:
-	std::string pins() { return "/sys/fs/bpf/" + rig().gateway().name(); }
-	std::string ptrig(const Words &words) {
-		Words all{PTRIG_BIN, "--pin-dir", pins()};
-		all.insert(all.end(), words.begin(), words.end());
-		return lab::must(rig().gateway(), all);
-	}
-	nlohmann::json status() { return nlohmann::json::parse(ptrig({"status", "-j"})); }
-	std::string config(const Wanted &wanted) {
-		std::string text = fmt::format("[gateway]\nwan = ['wan0']\nlan = ['lan0']\ndatapath = '{}'\n"
-					       "max_sessions = {}\nmax_halfopen = 4096\nmax_rules = {}\n"
-					       "[timeouts]\nudp = '1h'\nhalfopen = '30s'\n"
-					       "[limits]\nleases_per_host = 0\nsessions_per_host = 0\n"
-					       "new_sessions_per_second = 0\n",
-					       name(), wanted.max_sessions, std::max(4096U, wanted.rules));
-		for (std::uint32_t i = 1; i < wanted.rules; i++) // none of them has a port that is used here
-			text += fmt::format("[[rule]]\nname = 'r{}'\ntrigger = ['{}/tcp']\nopen = ['{}/tcp']\n", i,
-					    1 + i % 65535, 1 + i % 65535);
-		return text + fmt::format("[[rule]]\nname = 'bench'\ntrigger = ['{}/udp']\nopen = ['{}/udp']\n"
-					  "timeout = '7d'\n",
-					  kTriggerPort, kOpenPort);
-	}
-	void establish(std::uint32_t sessions) {
-		for (int i = 0; i < kTries; i++) {
-			talk(rig(), 0, sessions);
-			if (established() >= sessions)
-				return;
-		}
-		throw std::runtime_error(
-			fmt::format("{}: {} of {} sessions: {}", name(), established(), sessions, status().dump()));
-	}
-	std::uint64_t established() { return status().at("limits").at("sessions").at("used"); }
-
-	std::string dir_;
-};
-
 } // namespace
+
+Contender::Contender(std::string name, bool sinks) : name_(std::move(name)), rig_(next_rig(), sinks) {}
+
+void trigger(Rig &rig, bool sinks) {
+	if (!sinks) {
+		const lab::Fd socket = lab::udp_socket(rig.host());
+		lab::udp_send(socket, {"203.0.113.10", kTriggerPort}, "trigger");
+		return;
+	}
+	bench_plan plan = rig.plan(BENCH_OUT, 1);
+	plan.remote_port = kTriggerPort;
+	plan.host_port = htons(5999);
+	rig.send(plan, 1);
+}
+
+Rate talk(Rig &rig, std::uint32_t first, std::uint32_t flows) {
+	bench_plan plan = rig.plan(BENCH_PAIR, flows);
+	plan.first = first;
+	return rig.send(plan, 2 * (std::uint64_t{flows} + 64));
+}
+
+Ptrig::Ptrig(const std::string &name, const Wanted &wanted) : Contender(name, wanted.sinks) {
+	lab::must(rig().gateway(), {"nft", "-f", "-"}, "table ip bench {" + std::string(kMasquerade) + "}\n");
+	rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout", "3600");
+	std::ofstream(file()) << config(wanted) << std::flush;
+	ptrig({"up", "-c", file()});
+	if (wanted.contacted)
+		return;
+	trigger(rig(), wanted.sinks);
+	if (!lab::eventually(10s, [&] { return status().at("leases") == 1; }))
+		throw std::runtime_error(name + ": no lease: " + status().dump());
+	if (wanted.sinks && wanted.sessions > 0)
+		establish(wanted.sessions);
+}
+
+Ptrig::~Ptrig() {
+	lab::run(rig().gateway(), command({"down"}));
+}
+
+lab::Words Ptrig::command(const lab::Words &words) const {
+	lab::Words all{PTRIG_BIN, "--pin-dir", pins()};
+	all.insert(all.end(), words.begin(), words.end());
+	return all;
+}
+
+std::string Ptrig::ptrig(const lab::Words &words) {
+	return lab::must(rig().gateway(), command(words));
+}
+
+std::string Ptrig::config(const Wanted &wanted) const {
+	std::string text = fmt::format("[gateway]\nwan = ['wan0']\nlan = ['lan0']\ndatapath = '{}'\n"
+				       "max_sessions = {}\nmax_halfopen = {}\nmax_rules = {}\nmax_leases = {}\n"
+				       "[timeouts]\nudp = '{}'\nhalfopen = '30s'\n"
+				       "[limits]\nleases_per_host = 0\nsessions_per_host = 0\n"
+				       "new_sessions_per_second = 0\n",
+				       name(), wanted.max_sessions, wanted.max_halfopen,
+				       std::max(wanted.max_rules, wanted.rules), wanted.max_leases, wanted.udp_timeout);
+	for (std::uint32_t i = 1; i < wanted.rules; i++) // none of them has a port that is used here
+		text += fmt::format("[[rule]]\nname = 'r{0}'\ntrigger = ['{1}/tcp']\nopen = ['{1}/tcp']\n", i,
+				    port_of(i));
+	return text + fmt::format("[[rule]]\nname = 'bench'\ntrigger = ['{}/udp']\nopen = ['{}/tcp+udp']\n"
+				  "timeout = '7d'\nremotes = '{}'\n",
+				  kTriggerPort, kOpenPort, wanted.contacted ? "contacted" : "any");
+}
+
+void Ptrig::establish(std::uint32_t sessions) {
+	for (int i = 0; i < kTries; i++) {
+		talk(rig(), 0, sessions);
+		if (established() >= sessions)
+			return;
+	}
+	throw std::runtime_error(
+		fmt::format("{}: {} of {} sessions: {}", name(), established(), sessions, status().dump()));
+}
 
 std::unique_ptr<Contender> make_contender(const std::string &name, const Wanted &wanted) {
 	if (name == "touch" || name == "drop")
 		return std::make_unique<Limit>(name);
-	if (name == "tc" || name == "xdp")
+	if (name == "tc" || name == "xdp" || name == "auto")
 		return std::make_unique<Ptrig>(name, wanted);
 	return std::make_unique<Kernel>(name, wanted);
 }

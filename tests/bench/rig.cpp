@@ -21,6 +21,8 @@ namespace bench {
 
 namespace {
 
+constexpr std::uint64_t kChecked = 16384;
+
 using Mac = std::array<std::uint8_t, 6>;
 constexpr Mac kGwWan{2, 0, 0, 0, 0, 0x02}, kRemote{2, 0, 0, 0, 0, 0x10}, kGwLan{2, 0, 0, 0, 0x77, 0x01},
 	kHost{2, 0, 0, 0, 0x77, 0x11};
@@ -64,12 +66,15 @@ void pin_to_cpu(int cpu) {
 		give_up("pin to a CPU", errno);
 }
 
-Rig::Rig(const std::string &name)
+Rig::Rig(const std::string &name, bool sinks)
     : gw_(name + "-gw"), host_(name + "-host"), remote_(name + "-remote"),
       bpf_(ptrig_bench_bpf__open_and_load(), ptrig_bench_bpf__destroy) {
 	if (!bpf_)
 		give_up("load the benchmark's BPF programs", errno);
 	connect();
+	if (!sinks)
+		return;
+	quicken();
 	// The generator sends as the remote does, out of the remote's device, and as the host does, out of the host's.
 	set_device(host_, bpf_map__fd(bpf_->maps.generator_to), 0, "eth0");
 	set_device(remote_, bpf_map__fd(bpf_->maps.generator_to), 1, "eth0");
@@ -98,6 +103,9 @@ void Rig::connect() {
 		  "addr add 192.168.77.11/24 dev eth0\nlink set eth0 up\nroute add default via 192.168.77.1\n");
 	lab::must(remote_, {"ip", "-batch", "-"},
 		  "addr add 203.0.113.10/24 dev eth0\naddr add 198.18.0.0/15 dev lo\nlink set eth0 up\n");
+}
+
+void Rig::quicken() {
 	// A veth takes redirected frames only if its peer polls (NAPI), which GRO or an XDP program turn on.
 	for (const char *device : {"wan0", "lan0"})
 		lab::must(gw_, {"ethtool", "-K", device, "gro", "on"});
@@ -126,6 +134,26 @@ void Rig::attach_limit(bool touch) {
 	attach(gw_, "lan0", bpf_program__fd(touch ? bpf_->progs.bench_touch_lan : bpf_->progs.bench_drop));
 }
 
+void Rig::check(const bench_plan &plan, std::uint32_t addr, std::uint16_t port) {
+	bench_touch &in = bpf_->bss->expect_in, &out = bpf_->bss->expect_out;
+	in = out = {addr, port};
+	copy(in.dmac, kHost);
+	copy(in.smac, kGwLan);
+	copy(out.dmac, kRemote);
+	copy(out.smac, kGwWan);
+	bpf_->bss->right = bpf_->bss->wrong = 0;
+	attach(host_, "eth0", bpf_program__fd(bpf_->progs.bench_check_host));
+	attach(remote_, "eth0", bpf_program__fd(bpf_->progs.bench_check_remote));
+	send(plan, kChecked);
+	for (const lab::NetNs *end : {&host_, &remote_})
+		attach(*end, "eth0", bpf_program__fd(bpf_->progs.bench_sink));
+	const std::uint64_t right = bpf_->bss->right, wrong = bpf_->bss->wrong;
+	if (wrong > 0 || right * 100 < kChecked * 95)
+		throw std::runtime_error(gw_.name() + ": of " + std::to_string(kChecked) + " frames " +
+					 std::to_string(right) + " arrived right and " + std::to_string(wrong) +
+					 " wrong");
+}
+
 bench_plan Rig::plan(bench_mode mode, std::uint32_t flows) const {
 	bench_plan plan{};
 	plan.mode = mode;
@@ -151,22 +179,22 @@ std::uint64_t Rig::received() const {
 	return sum;
 }
 
-void Rig::run(std::uint32_t frames) {
-	std::array<std::uint8_t, 64> frame{};
+void Rig::run(std::uint32_t frames, std::uint32_t batch) {
+	std::array<std::uint8_t, BENCH_FRAME> frame{};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = frame.size(),
-		    .repeat = static_cast<int>(frames), .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
+		    .repeat = static_cast<int>(frames), .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = batch);
 	if (bpf_prog_test_run_opts(bpf_program__fd(bpf_->progs.bench_generate), &options) < 0)
 		give_up("run the generator", errno);
 }
 
-Rate Rig::send(const bench_plan &plan, std::uint64_t frames) {
+Rate Rig::send(const bench_plan &plan, std::uint64_t frames, std::uint32_t batch) {
 	bpf_->bss->plan = plan;
 	bpf_->bss->sent = 0;
 	const std::uint64_t before = received();
 	const auto start = std::chrono::steady_clock::now();
 	for (std::uint64_t left = frames; left > 0;) {
 		const std::uint32_t now = left < kFramesPerCall ? static_cast<std::uint32_t>(left) : kFramesPerCall;
-		run(now);
+		run(now, batch);
 		left -= now;
 	}
 	const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;

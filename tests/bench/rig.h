@@ -31,8 +31,9 @@ struct Rate {
 
 class Rig {
 public:
-	/// `name` starts the namespaces' names: several rigs live side by side.
-	explicit Rig(const std::string &name);
+	/// `name` starts the namespaces' names: several rigs live side by side. `sinks` false: ends with sockets and
+	/// offloads as they come, for TCP; the generator's frames do not get through then.
+	explicit Rig(const std::string &name, bool sinks = true);
 	~Rig();
 	Rig(const Rig &) = delete;
 	Rig &operator=(const Rig &) = delete;
@@ -44,19 +45,27 @@ public:
 	/// Native XDP on the gateway's devices. `touch` false: the program that drops.
 	void attach_limit(bool touch);
 
+	/// Throws unless each of some frames of `plan` is delivered as it should be: MAC addresses, TTL, checksums over
+	/// the whole frame, and the translated address and port, which are `addr` and `port` (packet order).
+	void check(const bench_plan &plan, std::uint32_t addr, std::uint16_t port);
+
 	/// A plan with this rig's addresses.
 	bench_plan plan(bench_mode mode, std::uint32_t flows) const;
-	/// Send exactly `frames`, from the plan's first flow on.
-	Rate send(const bench_plan &plan, std::uint64_t frames);
+	/// Send exactly `frames`, from the plan's first flow on. The gateway sees them in batches: of 1, it is done
+	/// with each before the next is made.
+	Rate send(const bench_plan &plan, std::uint64_t frames, std::uint32_t batch = 64);
 	/// Send calls of `frames` each until `time` has passed, at least one.
 	Rate send_for(const bench_plan &plan, std::chrono::duration<double> time,
 		      std::uint32_t frames = kFramesPerCall);
 
+	/// Frames at the sinks so far.
+	std::uint64_t received() const;
+
 private:
 	void connect();
+	void quicken();
 	void attach(const lab::NetNs &where, const std::string &device, int program);
-	std::uint64_t received() const;
-	void run(std::uint32_t frames);
+	void run(std::uint32_t frames, std::uint32_t batch);
 
 	lab::NetNs gw_, host_, remote_;
 	std::unique_ptr<ptrig_bench_bpf, void (*)(ptrig_bench_bpf *)> bpf_;

@@ -235,6 +235,26 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 	return {static_cast<std::int32_t>(opts.retval), std::move(out)};
 }
 
+Datapath::Timing Datapath::time(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
+				std::uint16_t tc_index, std::uint32_t repeat) {
+	constexpr std::size_t kHeaders = 42; // Ethernet, IP without options, UDP
+	const Bytes header(frame.begin(), frame.begin() + std::min(kHeaders, frame.size()));
+	const auto type = is_xdp(hook) ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SCHED_CLS;
+	const TailCall again = TailCall::over_and_over(type, header, tc_index, program_fd(hook, is_l3(dev)));
+	__sk_buff skb{};
+	skb.ifindex = ifindex(dev);
+	skb.ingress_ifindex = ifindex(from.empty() ? dev : from);
+	xdp_md xdp{};
+	xdp.data_end = static_cast<std::uint32_t>(frame.size());
+	xdp.ingress_ifindex = skb.ifindex;
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data(),
+		    .data_size_in = static_cast<std::uint32_t>(frame.size()), .repeat = static_cast<int>(repeat));
+	opts.ctx_in = is_xdp(hook) ? static_cast<const void *>(&xdp) : &skb;
+	opts.ctx_size_in = is_xdp(hook) ? sizeof(xdp) : sizeof(skb);
+	check(bpf_prog_test_run_opts(again.fd(), &opts), "timed test run");
+	return {static_cast<std::int32_t>(opts.retval), opts.duration};
+}
+
 std::uint16_t Datapath::run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame) {
 	__sk_buff skb{};
 	skb.ifindex = skb.ingress_ifindex = ifindex(dev);

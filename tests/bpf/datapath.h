@@ -65,6 +65,13 @@ public:
 	/// One run of a program over a frame on a device; the device's kind decides between the two forms of a TC
 	/// program. `from` is the device it came in by (WAN and LAN egress), kOwn if the gateway itself has sent it.
 	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from, std::uint16_t tc_index);
+	/// The same with the same frame `repeat` times in one call; how long each took.
+	struct Timing {
+		std::int32_t action;
+		std::uint32_t ns;
+	};
+	Timing time(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
+		    std::uint16_t tc_index, std::uint32_t repeat);
 	/// The tc_index with which LAN ingress leaves a frame.
 	std::uint16_t run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame);
 	/// pt_admin; the results are in the returned copy.

@@ -25,6 +25,12 @@ constexpr bpf_insn store(std::uint8_t to, std::uint8_t from, std::size_t offset)
 constexpr bpf_insn skip_if(std::uint8_t reg, std::int32_t value, std::int16_t count) {
 	return {BPF_JMP | BPF_JEQ | BPF_K, reg, 0, count, value};
 }
+constexpr bpf_insn add(std::uint8_t to, std::int32_t value) {
+	return {BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value};
+}
+constexpr bpf_insn skip_if_above(std::uint8_t reg, std::uint8_t other, std::int16_t count) {
+	return {BPF_JMP | BPF_JGT | BPF_X, reg, other, count, 0};
+}
 constexpr bpf_insn map_address(std::uint8_t to, int fd) {
 	return {BPF_LD | BPF_DW | BPF_IMM, to, BPF_PSEUDO_MAP_FD, 0, fd}; // takes two instructions
 }
@@ -102,6 +108,40 @@ TailCall TailCall::then_tc_index(int target) {
 		leave(),
 	};
 	shim.program_ = new_program(BPF_PROG_TYPE_SCHED_CLS, code);
+	return shim;
+}
+
+TailCall TailCall::over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header, std::uint16_t tc_index,
+				 int target) {
+	const bool xdp = type == BPF_PROG_TYPE_XDP;
+	const auto length = static_cast<std::int32_t>(header.size());
+	TailCall shim;
+	shim.targets_ = target_map(target);
+	std::vector<bpf_insn> code{copy(6, 1)};
+	if (!xdp)
+		code.insert(code.end(), {set(2, tc_index), store(6, 2, kTcIndex)});
+	code.insert(code.end(),
+		    {load(2, 6, xdp ? offsetof(xdp_md, data) : offsetof(__sk_buff, data)),
+		     load(3, 6, xdp ? offsetof(xdp_md, data_end) : offsetof(__sk_buff, data_end)), copy(4, 2),
+		     add(4, length), skip_if_above(4, 3, static_cast<std::int16_t>(length / 2 + 5))});
+	for (std::int16_t at = 0; at + 1 < length; at = static_cast<std::int16_t>(at + 2)) {
+		std::uint16_t word;
+		std::memcpy(&word, header.data() + at, sizeof(word));
+		code.push_back({BPF_ST | BPF_MEM | BPF_H, 2, 0, at, word});
+	}
+	code.insert(code.end(), {copy(1, 6),
+				 map_address(2, shim.targets_.get()),
+				 {},
+				 set(3, 0),
+				 call(BPF_FUNC_tail_call),
+				 set(0, kNoTailCall),
+				 leave()});
+	// A tail call wants both to be of one kind; libbpf gives XDP programs this one.
+	LIBBPF_OPTS(bpf_prog_load_opts, opts);
+	if (xdp)
+		opts.expected_attach_type = BPF_XDP;
+	shim.program_ =
+		Fd(checked(bpf_prog_load(type, "shim", "GPL", code.data(), code.size(), &opts), "program of the shim"));
 	return shim;
 }
 

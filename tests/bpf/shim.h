@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "loader/map.h"
 
@@ -20,6 +21,10 @@ public:
 	/// A program to be run with repeat = 2 (the same skb twice): it goes on to `target`, then returns
 	/// skb->tc_index.
 	static TailCall then_tc_index(int target);
+	/// A program to be run with any repeat: each time it writes `header` over the start of the frame, which the
+	/// last run may have rewritten, sets skb->tc_index (not XDP) and goes on to `target`.
+	static TailCall over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header,
+				      std::uint16_t tc_index, int target);
 	int fd() const { return program_.get(); }
 
 private:

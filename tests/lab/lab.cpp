@@ -240,6 +240,16 @@ Process &Lab::run_daemon() {
 	return daemon;
 }
 
+Process &Lab::start_monitor() {
+	Process &process = background(gw(), {PTRIG_BIN, "monitor", "-j"});
+	const bool connected = eventually(15s, [&] {
+		ptrig({"apply"}); // an event that does no harm
+		return eventually(200ms, [&] { return !process.out().empty(); });
+	});
+	EXPECT_TRUE(connected) << "no config event: " << process.err();
+	return process;
+}
+
 Process &Lab::run_daemon(const std::string &rules, const std::string &gateway, const std::string &tables) {
 	up(rules, gateway, tables);
 	return run_daemon();

@@ -78,6 +78,8 @@ protected:
 	void start_afresh(); ///< no gateway is up then
 	/// `ptrig run`, once it has said that it is ready.
 	Process &run_daemon();
+	/// `ptrig monitor -j`, once it is connected: its output begins with the event of an `apply`.
+	Process &start_monitor();
 	/// The same configuration and then the daemon.
 	Process &run_daemon(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	void apply(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");

@@ -40,7 +40,7 @@ void Programs::start_ftp_server() {
 				    "no_anon_password=YES\nport_enable=YES\npasv_enable=NO\nconnect_from_port_20=YES\n"
 				    "seccomp_sandbox=NO\nsecure_chroot_dir=/run/vsftpd/empty\n");
 	background(wan(), {"vsftpd", dir_ / "vsftpd.conf"});
-	ASSERT_TRUE(eventually(5s, [&] {
+	ASSERT_TRUE(eventually(15s, [&] {
 		return bool(tcp_connect(wan(), {kRemote1, 21}));
 	})) << "vsftpd does not listen";
 }
@@ -82,10 +82,10 @@ void Programs::start_irc() {
 	std::ofstream("/etc/passwd", std::ios::app) << "alice:x:1077:1077::/run/lab:/bin/sh\n";
 	background(wan(), {"ngircd", "-n", "-f", dir_ / "ngircd.conf"});
 	background(lan1(), {"oidentd", "-i", "-S", "-d", "-u", "nobody", "-g", "nogroup"});
-	ASSERT_TRUE(eventually(5s, [&] {
+	ASSERT_TRUE(eventually(15s, [&] {
 		return bool(tcp_connect(wan(), {kRemote1, 6667}));
 	})) << "ngircd does not listen";
-	ASSERT_TRUE(eventually(5s, [&] {
+	ASSERT_TRUE(eventually(15s, [&] {
 		return bool(tcp_connect(lan1(), {host1(), 113}));
 	})) << "oidentd does not listen";
 }

@@ -100,6 +100,35 @@ TEST_F(Monitor, ASlowClientLosesAndIsToldHowMany) {
 	EXPECT_FALSE(readable(server_->fd(), 0)) << "nothing left to do: the daemon sleeps";
 }
 
+TEST_F(Monitor, NewsOfALossThatDoesNotArriveCountsForAllThatWasLost) {
+	MonitorClient slow = join();
+	EventView lost = event(0);
+	lost.event = "lost";
+	std::uint32_t made = 0;
+	for (std::uint32_t i = 0; i < 20000; ++i) {
+		const bool is_lost = i % 2 == 1;
+		lost.count = i;
+		server_->publish(is_lost ? lost : event(i));
+		made += is_lost ? i : 1;
+	}
+	std::uint32_t told = 0, last = 0;
+	const auto read_all = [&] {
+		while (readable(slow.fd(), 0)) {
+			const EventView got = next(slow);
+			last = got.event == "lost" ? got.count : 1;
+			told += last;
+		}
+	};
+	read_all();
+	ASSERT_LT(told, made);
+	ASSERT_TRUE(readable(server_->fd()));
+	server_->serve();
+	read_all();
+	EXPECT_EQ(told, made);
+	EXPECT_GT(last, 20000U) << "the rest in one piece";
+	EXPECT_FALSE(readable(server_->fd(), 0));
+}
+
 TEST_F(Monitor, AClientThatLeavesIsForgotten) {
 	{ const MonitorClient gone = join(); }
 	MonitorClient stays = join();

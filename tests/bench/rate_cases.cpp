@@ -1,0 +1,184 @@
+// The cases that come out as a rate: each contender in turns, round after round.
+#include <arpa/inet.h>
+
+#include <fmt/format.h>
+#include <memory>
+
+#include "tests/bench/cases.h"
+#include "tests/bench/contender.h"
+
+namespace bench {
+
+namespace {
+
+constexpr std::uint16_t kOrdinary = 7000; ///< a port of the host's that no rule is about
+
+/// A demand on the ratio of two contenders.
+struct Target {
+	std::string name, over;
+	double at_least;
+};
+
+struct RateCase {
+	std::string name;
+	bench_mode mode;
+	std::uint32_t sessions, max_sessions;
+	std::vector<std::string> contenders; ///< NAME, NAME@SESSIONS, NAME#RULES: where they differ from the case's
+	std::vector<Target> targets;
+	std::uint16_t host_port = kOpenPort;
+};
+
+/// One contender, and what its packets are.
+struct Entry {
+	std::string spec;
+	std::unique_ptr<Contender> contender;
+	bench_plan plan;
+	std::vector<double> rates;
+};
+
+const std::vector<std::string> kAll{"drop", "touch", "forward", "dnat", "nft", "tc", "xdp"};
+const std::vector<std::string> kFew{"touch", "nft", "tc", "xdp"};
+
+std::vector<RateCase> session_cases() {
+	return {
+		{"in, 1 session",
+		 BENCH_IN,
+		 1,
+		 65536,
+		 kAll,
+		 {{"xdp", "touch", 0.92}, {"xdp", "nft", 4.5}, {"tc", "nft", 1.4}}},
+		{"out, 1 session", BENCH_OUT, 1, 65536, kAll, {{"xdp", "touch", 0.92}}},
+		{"in, 64000 sessions", BENCH_IN, 64000, 65536, kFew, {{"xdp", "touch", 0.85}}},
+		{"out, 64000 sessions", BENCH_OUT, 64000, 65536, kFew, {}},
+		{"in, 200000 sessions", BENCH_IN, 200000, 262144, {"touch", "nft", "xdp"}, {{"xdp", "nft", 5.0}}},
+		{"in, 1048576 sessions", BENCH_IN, 1U << 20, 1U << 20, {"xdp@1", "xdp"}, {{"xdp", "xdp@1", 0.60}}},
+	};
+}
+
+std::vector<RateCase> rule_cases() {
+	const std::vector<std::string> both{"tc", "tc#65536", "xdp", "xdp#65536"};
+	const std::vector<Target> flat{{"tc#65536", "tc", 0.97}, {"xdp#65536", "xdp", 0.97}};
+	return {
+		{"in, 65536 rules", BENCH_IN, 1, 65536, both, flat},
+		{"out, 65536 rules", BENCH_OUT, 1, 65536, both, flat},
+		{"ordinary out, 65536 rules", BENCH_OUT, 1, 65536, both, flat, kOrdinary},
+		{"ordinary in, 65536 rules", BENCH_IN, 1, 65536, both, flat, kOrdinary},
+	};
+}
+
+std::vector<RateCase> ordinary_cases() {
+	const std::vector<std::string> three{"masquerade", "tc", "xdp"};
+	const std::vector<Target> untouched{{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}};
+	return {
+		{"ordinary out", BENCH_OUT, 1, 65536, three, untouched, kOrdinary},
+		{"ordinary in", BENCH_IN, 1, 65536, three, untouched, kOrdinary},
+	};
+}
+
+/// How the sink is to see the translated end of a packet.
+void check(Entry &entry, const RateCase &what) {
+	if (entry.contender->name() == "drop")
+		return;
+	// A route leaves both ends' addresses alone; NAT writes the other side's.
+	const bool routed = entry.contender->name() == "forward";
+	const bool wan = (what.mode == BENCH_OUT) != routed;
+	entry.contender->rig().check(entry.plan, wan ? entry.plan.wan : entry.plan.host, entry.plan.host_port);
+}
+
+Entry enter(const RateCase &what, const std::string &spec) {
+	Wanted wanted{what.sessions, what.max_sessions};
+	const std::size_t mark = spec.find_first_of("@#");
+	if (mark != std::string::npos)
+		(spec[mark] == '@' ? wanted.sessions : wanted.rules) =
+			static_cast<std::uint32_t>(std::stoul(spec.substr(mark + 1)));
+	Entry entry{spec, make_contender(spec.substr(0, mark), wanted), {}, {}};
+	Rig &rig = entry.contender->rig();
+	entry.plan = rig.plan(what.mode, wanted.sessions);
+	entry.plan.host_port = entry.plan.wan_port = htons(what.host_port);
+	if (entry.contender->name() == "forward" && what.mode == BENCH_IN)
+		entry.plan.wan = htonl(0xcb007202); // routed, not translated
+	if (what.host_port != kOpenPort) {          // the host speaks first
+		bench_plan first = entry.plan;
+		first.mode = BENCH_OUT;
+		rig.send(first, 64);
+	}
+	check(entry, what);
+	return entry;
+}
+
+void compare(const std::vector<Entry> &entries, const RateCase &what, Report &report) {
+	std::map<std::string, const std::vector<double> *> rates;
+	for (const Entry &entry : entries) {
+		report.rates(entry.spec, entry.rates);
+		rates[entry.spec] = &entry.rates;
+	}
+	for (const Target &target : what.targets)
+		report.at_least(fmt::format("{}: {} ÷ {}", what.name, target.name, target.over), target.at_least,
+				ratio(*rates.at(target.name), *rates.at(target.over)));
+}
+
+void run(const RateCase &what, const Options &options, Report &report) {
+	report.begin(what.name);
+	std::vector<Entry> entries;
+	for (const std::string &spec : what.contenders)
+		entries.push_back(enter(what, spec));
+	for (int round = 0; round < options.rounds; round++)
+		for (Entry &entry : entries) {
+			Rig &rig = entry.contender->rig();
+			rig.send(entry.plan, entry.plan.flows); // while others had their turn, what is cached grew old
+			const Rate rate = rig.send_for(entry.plan, std::chrono::duration<double>(options.seconds),
+						       options.quick ? 1U << 18 : kFramesPerCall);
+			if (rate.received * 100 < rate.sent * 95)
+				report.note(fmt::format("{}: {} of {} packets arrived", entry.spec, rate.received,
+							rate.sent));
+			entry.rates.push_back(rate.per_second());
+		}
+	compare(entries, what, report);
+}
+
+/// New sessions: each packet in is a remote's first. The host answers, or is silent.
+void run_new(bool answered, const Options &options, Report &report) {
+	RateCase what{answered ? "new sessions, answered" : "new sessions, host silent",
+		      BENCH_IN,
+		      0,
+		      262144,
+		      {"nft", "tc", "xdp"},
+		      {{"tc", "nft", 3.0}, {"xdp", "nft", 3.0}}};
+	report.begin(what.name);
+	const std::uint32_t flows = options.quick ? 50000 : 200000;
+	std::vector<Entry> entries;
+	for (const std::string &name : what.contenders) {
+		Wanted wanted{0, what.max_sessions};
+		wanted.max_halfopen = what.max_sessions;
+		entries.push_back({name, make_contender(name, wanted), {}, {}});
+	}
+	for (int round = 0; round < options.rounds; round++)
+		for (Entry &entry : entries) {
+			Rig &rig = entry.contender->rig();
+			const Rate rate = answered ? talk(rig, 0, flows) : rig.send(rig.plan(BENCH_IN, flows), flows);
+			entry.contender->forget();
+			const std::uint64_t made = answered ? rate.received / 2 : rate.received;
+			if (made * 100 < std::uint64_t{flows} * 95)
+				report.note(fmt::format("{}: {} of {} sessions", entry.spec, made, flows));
+			entry.rates.push_back(static_cast<double>(made) / rate.seconds);
+		}
+	compare(entries, what, report);
+}
+
+} // namespace
+
+std::vector<Case> rate_cases() {
+	std::vector<Case> cases;
+	for (const auto &group : {session_cases(), rule_cases(), ordinary_cases()})
+		for (const RateCase &what : group)
+			cases.push_back({what.name, [what](const Options &options, Report &report) {
+						 run(what, options, report);
+					 }});
+	cases.push_back({"new sessions, host silent",
+			 [](const Options &options, Report &report) { run_new(false, options, report); }});
+	cases.push_back({"new sessions, answered",
+			 [](const Options &options, Report &report) { run_new(true, options, report); }});
+	return cases;
+}
+
+} // namespace bench

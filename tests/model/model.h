@@ -1,0 +1,113 @@
+// The rules, leases and sessions of a gateway as plain C++: what the datapath is meant to do, without maps,
+// packets or concurrency. Time is moved by hand. Counts (of a host, of a lease) are never kept, always counted.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "include/ptrig/abi.h"
+#include "loader/rule.h"
+
+namespace ptrig::model {
+
+using Time = std::int64_t; ///< nanoseconds
+
+/// A packet's transport part, and who is at both ends: `host` is set if it comes from the LAN.
+struct Input {
+	bool from_lan = false;
+	std::string host, remote;
+	std::uint16_t near = 0, far = 0; ///< port on our side (host's or WAN's), port of the remote
+	Protos proto = PTRIG_UDP;
+	std::uint8_t flags = 0, ttl = 64;
+	std::uint32_t length = 0;
+
+	bool tcp() const { return proto == PTRIG_TCP; }
+	bool plain_syn() const;
+};
+
+struct Output {
+	enum ptrig_reason reason = PTRIG_REASON_COUNT;
+	std::string host;       ///< of a translated packet from the WAN
+	std::uint16_t near = 0; ///< its new port on our side
+};
+
+struct Lease {
+	std::uint32_t id = 0;
+	bool live = true; ///< not known to have ended; may be over by time
+	Time granted = 0, refreshed = 0, ended = 0;
+	std::string host;
+	std::int64_t tokens = 0;
+	Time tokens_since = 0;
+};
+
+struct Side {
+	bool cached = false, fin = false;
+	Time looked = 0;
+	std::uint64_t packets = 0, bytes = 0;
+};
+
+struct Session {
+	std::string host, remote;
+	std::uint16_t host_port = 0, wan_port = 0, far = 0;
+	Protos proto = 0;
+	std::uint8_t state = PTRIG_SESSION_HALFOPEN;
+	std::string rule;
+	std::uint32_t lease = 0;
+	Time seen = 0;
+	Side lan, wan;
+
+	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
+};
+
+using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
+
+class Gateway {
+public:
+	explicit Gateway(Config config) : config_(std::move(config)) {}
+
+	void pass(Time time) { now_ += time; }
+	Output arrives(const Input &in);
+
+	const std::map<LeaseKey, Lease> &leases() const { return leases_; }
+	const std::vector<Session> &sessions() const { return sessions_; }
+
+private:
+	enum class Who { kSame, kOther };
+
+	const Rule *rule(const std::string &name) const;
+	LeaseKey key(const Rule &rule, const std::string &remote) const;
+	bool over(const Lease &lease, const Rule &rule) const;
+	Lease *live(const Rule &rule, const std::string &remote);
+	Lease *lease_of(const Session &session);
+	std::size_t leases_of(const std::string &host) const;
+	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason);
+	enum ptrig_reason ask(const Rule &rule, const Input &in);
+	enum ptrig_reason trigger(const Input &in, bool ended);
+
+	Session *find(const Input &in, bool halfopen);
+	void end(const Session *session);
+	Time idle_time(const Session &session) const;
+	bool half_over(const Session &session);
+	bool look(Session &session, const Input &in);
+	void track(Session &session, const Input &in);
+	void refresh_by(const Session &session, const Input &in);
+	bool take_token(Lease &lease);
+	enum ptrig_reason may_begin(Lease &lease, const Rule &rule);
+	std::optional<Output> established(const Input &in, bool &ended);
+	std::optional<Output> half_open(const Input &in, bool &ended);
+	Output open_from_wan(const Input &in);
+	std::optional<Output> open_from_lan(const Input &in);
+	Output finish(const Session &session, const Input &in, enum ptrig_reason reason) const;
+
+	Config config_;
+	Time now_ = 1000000000000;
+	std::uint32_t next_id_ = 0;
+	std::map<LeaseKey, Lease> leases_;
+	std::vector<Session> sessions_;
+};
+
+} // namespace ptrig::model
