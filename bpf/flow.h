@@ -20,7 +20,8 @@ struct pt_flow {
 	__u32 l3;
 	__u32 side;
 	__u32 gen;
-	bool ended; /* a session of this packet was found, but it is over */
+	__u32 ticks; /* after a look: for how long XDP may do without another */
+	bool ended;  /* a session of this packet was found, but it is over */
 };
 
 static __always_inline void pt_hop_cache(struct ptrig_session *s, const struct pt_hop *hop) {
@@ -173,9 +174,10 @@ static __always_inline bool pt_flow_over(const struct ptrig_session *lan, __u64 
  * f->hop filled and cached; SESSION_ENDED; NO_ROUTE. Global for the verifier's sake.
  */
 __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s,
-			    const struct ptrig_session_key *key) {
-	if (!f || !s || !key)
+			    const struct ptrig_session_key *arrived) {
+	if (!f || !s || !arrived)
 		return PTRIG_SESSION_ENDED;
+	struct ptrig_session_key own = *arrived, *key = &own; /* kernel 6.1 wants a map's key on the stack */
 	struct ptrig_session_key mirror = pt_session_mirror(key, s);
 	struct ptrig_session *twin = bpf_map_lookup_elem(&pt_sessions, &mirror);
 	const struct ptrig_config *config = pt_config_get(f->gen);
@@ -224,7 +226,7 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	pt_hop_cache(s, &f->hop);
 	wan->seen_ns = lan->seen_ns;
 	s->checked = bpf_jiffies64();
-	pt_flow_tell(skb, f, s, pt_flow_ticks(f, lan, pt_session_idle_ns(lan, f->p.proto, config), now));
+	f->ticks = pt_flow_ticks(f, lan, pt_session_idle_ns(lan, f->p.proto, config), now);
 	return PT_GO_ON;
 }
 
@@ -254,6 +256,7 @@ static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *s
 		}
 		if (reason != PT_GO_ON)
 			return reason;
+		pt_flow_tell(skb, f, s, f->ticks);
 	}
 	s->packets++;
 	s->bytes += f->p.len;

@@ -77,6 +77,15 @@ static __always_inline enum ptrig_reason pt_open_free(struct __sk_buff *skb, con
 	return PT_GO_ON;
 }
 
+/* The same for a packet from the WAN; a function of its own, which has its own stack. */
+static __noinline enum ptrig_reason pt_open_wan_free(struct __sk_buff *skb, const struct pt_pkt *p, __be32 host,
+						     __be16 port) {
+	struct pt_tuple wan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
+	struct pt_tuple lan = {.saddr = host, .daddr = p->saddr, .sport = port, .dport = p->sport};
+
+	return pt_open_free(skb, &wan, &lan, p->proto);
+}
+
 /* From the WAN to an open port, and there is no session. */
 __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
 	if (!f)
@@ -97,10 +106,7 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 	if (p->proto == IPPROTO_TCP && !pt_packet_plain_syn(p))
 		return PTRIG_NOT_SYN;
 	__be32 host = o.lease->info.host;
-	struct pt_tuple wan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
-	struct pt_tuple lan = {.saddr = host, .daddr = p->saddr, .sport = o.port, .dport = p->sport};
-
-	reason = pt_open_free(skb, &wan, &lan, p->proto);
+	reason = pt_open_wan_free(skb, p, host, o.port);
 	if (reason != PT_GO_ON)
 		return reason;
 	if (!pt_flow_route(skb, f, host, 0))

@@ -83,9 +83,11 @@ static long pt_quote_add(__u32 n, struct pt_quote_sum *w) {
 
 	if (size > PT_QUOTE_CHUNK)
 		size = PT_QUOTE_CHUNK;
-	asm volatile(""
-		     : "+r"(size)); /* checked in the register that is used: kernel 6.1 sees no relation between two */
-	if (!size || bpf_skb_load_bytes(w->skb, w->at, chunk, size))
+	__u32 less = size - 1;
+
+	/* Kernel 6.1 learns nothing from size != 0, and sees no relation between two registers. */
+	asm volatile("" : "+r"(less));
+	if (less >= PT_QUOTE_CHUNK || bpf_skb_load_bytes(w->skb, w->at, chunk, less + 1))
 		return 1;
 	w->at += size;
 	w->sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, sizeof(chunk), w->sum);
