@@ -58,12 +58,10 @@ static __always_inline bool pt_fast_is(const struct ptrig_fast *way, const struc
 }
 
 /* Of the two buckets in which a session may be. */
-static __always_inline struct ptrig_fast_bucket *pt_fast_bucket(__u64 hash, __u32 nth, __u32 side) {
+static __always_inline __u32 pt_fast_index(__u64 hash, __u32 nth, __u32 side) {
 	__u32 index = (nth ? hash >> 32 : hash) & (cfg_fast_buckets - 1);
 
-	if (side == PTRIG_SIDE_LAN)
-		index += cfg_fast_buckets;
-	return bpf_map_lookup_elem(&pt_fast, &index);
+	return side == PTRIG_SIDE_LAN ? index + cfg_fast_buckets : index;
 }
 
 static __always_inline bool pt_port_used(__u32 side, __u8 proto, __u16 port) {

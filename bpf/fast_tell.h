@@ -21,13 +21,12 @@ struct pt_fast_search {
 
 /* Is this way free? Then it is the session's. */
 static long pt_fast_try(__u32 n, struct pt_fast_search *w) {
-	struct ptrig_fast_bucket *bucket = pt_fast_bucket(w->hash, n / PTRIG_FAST_WAYS, w->side);
+	__u32 index = pt_fast_index(w->hash, n / PTRIG_FAST_WAYS, w->side), nth = n % PTRIG_FAST_WAYS;
+	struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
 
 	if (!bucket)
 		return 1;
-	__u32 nth = n % PTRIG_FAST_WAYS;
 	struct ptrig_fast *way = &bucket->way[nth];
-	__u32 index = (n / PTRIG_FAST_WAYS ? w->hash >> 32 : w->hash) & (cfg_fast_buckets - 1);
 
 	/* The clock of the CPU that freed it may be a tick ahead. */
 	if (way->to || w->now - way->until + PT_FAST_REST_TICKS <= 2 * PT_FAST_REST_TICKS ||
@@ -40,7 +39,7 @@ static long pt_fast_try(__u32 n, struct pt_fast_search *w) {
 	way->addr = w->addr;
 	way->until = w->until;
 	__sync_lock_test_and_set(&way->who, w->key.who); /* a barrier, too: seen last */
-	w->found = 1 + nth + PTRIG_FAST_WAYS * (index + (w->side == PTRIG_SIDE_LAN ? cfg_fast_buckets : 0));
+	w->found = 1 + nth + PTRIG_FAST_WAYS * index;
 	return 1;
 }
 

@@ -59,7 +59,8 @@ static __always_inline struct ptrig_fast *pt_frame_way(const struct pt_fast_key 
 
 #pragma unroll
 	for (__u32 nth = 0; nth < 2; nth++) {
-		struct ptrig_fast_bucket *bucket = pt_fast_bucket(hash, nth, side);
+		__u32 index = pt_fast_index(hash, nth, side);
+		struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
 
 		if (!bucket)
 			return NULL;
