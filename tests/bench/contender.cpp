@@ -3,6 +3,9 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+#include <bit>
+
 #include <fmt/format.h>
 #include <fstream>
 #include <stdexcept>
@@ -62,7 +65,13 @@ std::uint32_t port_of(std::uint32_t rule) {
 
 class Limit : public Contender {
 public:
-	explicit Limit(const std::string &name) : Contender(name) { rig().attach_limit(name == "touch"); }
+	/// A line for each session, at half load, as the datapath's own table.
+	Limit(const std::string &name, const Wanted &wanted)
+	    : Contender(name, true, name == "read" ? std::bit_ceil(2 * std::max(wanted.sessions, 1U)) : 1) {
+		rig().attach_limit(name == "drop"    ? Rig::Limit::kDrop
+				   : name == "touch" ? Rig::Limit::kTouch
+						     : Rig::Limit::kRead);
+	}
 };
 
 class Kernel : public Contender {
@@ -101,7 +110,8 @@ private:
 
 } // namespace
 
-Contender::Contender(std::string name, bool sinks) : name_(std::move(name)), rig_(next_rig(), sinks) {}
+Contender::Contender(std::string name, bool sinks, std::uint32_t lines)
+    : name_(std::move(name)), rig_(next_rig(), sinks, lines) {}
 
 void trigger(Rig &rig, bool sinks) {
 	if (!sinks) {
@@ -176,8 +186,8 @@ void Ptrig::establish(std::uint32_t sessions) {
 }
 
 std::unique_ptr<Contender> make_contender(const std::string &name, const Wanted &wanted) {
-	if (name == "touch" || name == "drop")
-		return std::make_unique<Limit>(name);
+	if (name == "touch" || name == "drop" || name == "read")
+		return std::make_unique<Limit>(name, wanted);
 	if (name == "tc" || name == "xdp" || name == "auto")
 		return std::make_unique<Ptrig>(name, wanted);
 	return std::make_unique<Kernel>(name, wanted);

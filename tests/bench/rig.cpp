@@ -66,10 +66,14 @@ void pin_to_cpu(int cpu) {
 		give_up("pin to a CPU", errno);
 }
 
-Rig::Rig(const std::string &name, bool sinks)
+Rig::Rig(const std::string &name, bool sinks, std::uint32_t lines)
     : gw_(name + "-gw"), host_(name + "-host"), remote_(name + "-remote"),
-      bpf_(ptrig_bench_bpf__open_and_load(), ptrig_bench_bpf__destroy) {
-	if (!bpf_)
+      bpf_(ptrig_bench_bpf__open(), ptrig_bench_bpf__destroy) {
+	if (bpf_) {
+		bpf_->rodata->lines = lines;
+		bpf_map__set_max_entries(bpf_->maps.bench_lines, lines);
+	}
+	if (!bpf_ || ptrig_bench_bpf__load(bpf_.get()) < 0)
 		give_up("load the benchmark's BPF programs", errno);
 	connect();
 	if (!sinks)
@@ -120,7 +124,7 @@ void Rig::attach(const lab::NetNs &where, const std::string &device, int program
 		give_up("attach XDP to " + device + " in " + where.name(), code);
 }
 
-void Rig::attach_limit(bool touch) {
+void Rig::attach_limit(Limit limit) {
 	set_device(gw_, bpf_map__fd(bpf_->maps.gateway_to), 0, "lan0");
 	set_device(gw_, bpf_map__fd(bpf_->maps.gateway_to), 1, "wan0");
 	bench_touch &in = bpf_->bss->touch_in, &out = bpf_->bss->touch_out;
@@ -130,8 +134,15 @@ void Rig::attach_limit(bool touch) {
 	out = {address("203.0.113.2"), htons(kOpenPort)};
 	copy(out.dmac, kRemote);
 	copy(out.smac, kGwWan);
-	attach(gw_, "wan0", bpf_program__fd(touch ? bpf_->progs.bench_touch_wan : bpf_->progs.bench_drop));
-	attach(gw_, "lan0", bpf_program__fd(touch ? bpf_->progs.bench_touch_lan : bpf_->progs.bench_drop));
+	const auto &progs = bpf_->progs;
+	const bpf_program *wan = limit == Limit::kDrop    ? progs.bench_drop
+				 : limit == Limit::kTouch ? progs.bench_touch_wan
+							  : progs.bench_read_wan;
+	const bpf_program *lan = limit == Limit::kDrop    ? progs.bench_drop
+				 : limit == Limit::kTouch ? progs.bench_touch_lan
+							  : progs.bench_read_lan;
+	attach(gw_, "wan0", bpf_program__fd(wan));
+	attach(gw_, "lan0", bpf_program__fd(lan));
 }
 
 void Rig::check(const bench_plan &plan, std::uint32_t addr, std::uint16_t port) {

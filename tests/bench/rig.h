@@ -32,8 +32,9 @@ struct Rate {
 class Rig {
 public:
 	/// `name` starts the namespaces' names: several rigs live side by side. `sinks` false: ends with sockets and
-	/// offloads as they come, for TCP; the generator's frames do not get through then.
-	explicit Rig(const std::string &name, bool sinks = true);
+	/// offloads as they come, for TCP; the generator's frames do not get through then. `lines`: what Limit::kRead
+	/// has to read, 64 bytes each; a power of two.
+	explicit Rig(const std::string &name, bool sinks = true, std::uint32_t lines = 1);
 	~Rig();
 	Rig(const Rig &) = delete;
 	Rig &operator=(const Rig &) = delete;
@@ -42,8 +43,9 @@ public:
 	const lab::NetNs &host() const { return host_; }
 	const lab::NetNs &remote() const { return remote_; }
 
-	/// Native XDP on the gateway's devices. `touch` false: the program that drops.
-	void attach_limit(bool touch);
+	/// Native XDP on the gateway's devices: a program that drops, that writes headers, or that also reads a line.
+	enum class Limit { kDrop, kTouch, kRead };
+	void attach_limit(Limit limit);
 
 	/// Throws unless each of some frames of `plan` is delivered as it should be: MAC addresses, TTL, checksums over
 	/// the whole frame, and the translated address and port, which are `addr` and `port` (packet order).

@@ -273,6 +273,35 @@ TEST_P(Cli, EveryMonitorSeesEveryEvent) {
 	EXPECT_EQ(events(first), events(second));
 }
 
+TEST_P(Cli, EventsThatADaemonMissedAreCounted) {
+	constexpr int kLeases = 5000; // more than the ring holds
+	const std::string per_remote = game("timeout = '10m'\nremotes = 'contacted'");
+	const std::string limits = "[limits]\nleases_per_host = 0\n";
+	Process &daemon = run_daemon(per_remote, "max_leases = 8192", limits);
+	const Process &monitor = start_monitor();
+	daemon.signal(SIGSTOP);
+	const Fd host = udp_socket(lan1(), {host1(), 0});
+	for (int i = 0; i < kLeases; i++)
+		udp_send(host, {"198.18." + std::to_string(i / 250) + "." + std::to_string(1 + i % 250), 4000}, "x");
+	EXPECT_TRUE(eventually(15s, [&] { return leases().size() == kLeases; })) << leases().size();
+	const Json usage = Json::parse(must(gw(), {"bpftool", "-j", "map", "dump", "pinned", kPins + "/pt_usage"}));
+	EXPECT_GT(usage.at(0).at("formatted").at("value").at("events_lost"), 0) << usage;
+	daemon.signal(SIGCONT);
+	std::uint64_t lost = 0, told = 0;
+	const auto all_accounted = [&] {
+		lost = told = 0;
+		for (const Json &e : events(monitor)) {
+			if (e.at("event") == "lost")
+				lost += e.at("count").get<std::uint64_t>();
+			told += e.at("event") == "granted" ? 1 : 0;
+		}
+		return lost + told == kLeases;
+	};
+	EXPECT_TRUE(eventually(15s, all_accounted)) << lost << " lost, " << told << " told";
+	EXPECT_GT(lost, 0U);
+	EXPECT_GT(told, 0U);
+}
+
 TEST_P(Cli, LogKeySaysWhichRulesAreLogged) {
 	const Process &daemon = run_daemon(game() + rule("quiet", "4001/udp", "6100/udp", "log = false"));
 	trigger(lan1(), {kRemote1, 4001});
