@@ -53,6 +53,8 @@ public:
 	template <typename K, typename V> Map<K, V> map(const char *name) const {
 		return Map<K, V>(Fd(::dup(map_fd(name))), name);
 	}
+	/// pt_fast, mapped into memory.
+	MappedArray<ptrig_fast_bucket> &fast() { return fast_; }
 	/// Packets by reason so far, all CPUs.
 	std::vector<std::uint64_t> counters() const;
 	/// Records of pt_events since the last call.
@@ -81,10 +83,13 @@ public:
 
 private:
 	int program_fd(Hook hook, bool l3) const;
+	std::uint32_t index_of(const std::string &dev);
 	ptrig_tc_bpf *tc_ = nullptr;
 	ptrig_xdp_bpf *xdp_ = nullptr;
 	std::map<std::pair<Hook, bool>, TailCall> shims_; ///< by hook and "is an L3 device"
 	std::map<bool, TailCall> lan_in_;
+	std::map<std::string, std::uint32_t> indices_;
+	MappedArray<ptrig_fast_bucket> fast_;
 	ring_buffer *ring_ = nullptr;
 	std::vector<ptrig_event> events_;
 };

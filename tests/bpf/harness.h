@@ -82,6 +82,9 @@ protected:
 	std::uint32_t rule_id(const std::string &name) const;
 	void interface(const std::string &name, std::uint32_t flags, std::uint32_t mtu = 1500);
 	void wan_address(const std::string &dev, const std::string &address, bool there = true);
+	/// lan0 and wan0 take redirected frames, until without_xdp(). The programs of XDP are run by hand all the same.
+	void with_xdp();
+	static void without_xdp();
 
 	enum ptrig_reason run(Hook hook, const std::string &dev, const Packet &in, Packet *out = nullptr,
 			      const std::string &from = "", std::uint16_t tc_index = 0);

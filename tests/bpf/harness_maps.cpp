@@ -8,6 +8,8 @@
 #include <set>
 
 #include <arpa/inet.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
 
 #include "loader/program.h"
 
@@ -158,6 +160,24 @@ void DatapathTest::interface(const std::string &name, std::uint32_t flags, std::
 	must(dp_->map<std::uint32_t, ptrig_iface>("pt_ifaces").update(ifindex(name), {flags, mtu}));
 }
 
+void DatapathTest::with_xdp() {
+	static const Fd pass = xdp_pass();
+	auto devs = dp_->map<std::uint32_t, std::uint32_t>("pt_devs");
+	for (const std::string dev : {"lan0", "wan0"}) {
+		interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | PTRIG_IFACE_XDP);
+		must(devs.update(ifindex(dev), ifindex(dev)));
+		const int index = static_cast<int>(ifindex(dev));
+		if (const int rc = bpf_xdp_attach(index, pass.get(), XDP_FLAGS_DRV_MODE, nullptr); rc < 0)
+			throw std::runtime_error("attach XDP to " + dev + ": " + std::strerror(-rc));
+	}
+}
+
+void DatapathTest::without_xdp() {
+	for (const std::string dev : {"lan0", "wan0"})
+		if (in_world())
+			bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
+}
+
 void DatapathTest::wan_address(const std::string &dev, const std::string &address, bool there) {
 	auto addresses = dp_->map<ptrig_wan_key, std::uint32_t>("pt_wan_addrs");
 	const ptrig_wan_key key{ifindex(dev), be(address)};
@@ -230,7 +250,7 @@ void DatapathTest::edit_session(const std::function<void(Pair &)> &edit) {
 
 void DatapathTest::age_fast(nanoseconds by) {
 	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
-	auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	auto &buckets = dp_->fast();
 	for (std::size_t i = 0; i < buckets.size(); i++)
 		for (ptrig_fast &way : buckets[i].way)
 			way.until -= way.to ? ticks : 0;
@@ -240,7 +260,7 @@ void DatapathTest::age_fast(nanoseconds by) {
 }
 
 std::vector<ptrig_fast> DatapathTest::fast_ways() const {
-	const auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	const auto &buckets = dp_->fast();
 	std::vector<ptrig_fast> used;
 	for (std::size_t i = 0; i < buckets.size(); i++)
 		for (const ptrig_fast &way : buckets[i].way)
@@ -252,7 +272,7 @@ std::vector<ptrig_fast> DatapathTest::fast_ways() const {
 ptrig_session DatapathTest::with_fast(ptrig_session session) const {
 	if (!session.fast)
 		return session;
-	const auto buckets = must(MappedArray<ptrig_fast_bucket>::map(dp_->map_fd("pt_fast"), "pt_fast"));
+	const auto &buckets = dp_->fast();
 	const std::uint32_t way = session.fast - 1;
 	const std::uint64_t more = buckets[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
 	session.packets += more >> PTRIG_FAST_BYTES_BITS;

@@ -1,6 +1,5 @@
 // The accelerator: established sessions with the cached hop, byte for byte as TC would send them; whatever else it
 // sees goes on to TC as it is.
-#include <linux/if_link.h>
 #include <netinet/in.h>
 
 #include "tests/bpf/harness.h"
@@ -17,14 +16,7 @@ protected:
 		DatapathTest::SetUp();
 		if (IsSkipped() || HasFatalFailure())
 			return;
-		auto devs = dp().map<std::uint32_t, std::uint32_t>("pt_devs");
-		for (const std::string dev : {"lan0", "wan0"}) {
-			interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | PTRIG_IFACE_XDP);
-			ASSERT_TRUE(devs.update(ifindex(dev), ifindex(dev)));
-			ASSERT_EQ(bpf_xdp_attach(static_cast<int>(ifindex(dev)), pass_.get(), XDP_FLAGS_DRV_MODE,
-						 nullptr),
-				  0);
-		}
+		with_xdp();
 		Rule both = media();
 		both.open = {open(udp(16384)), open(udp(6000), 7000), open(tcp(113))};
 		granted({both});
@@ -32,9 +24,7 @@ protected:
 		tcp_handshake();
 	}
 	void TearDown() override {
-		for (const std::string dev : {"lan0", "wan0"})
-			if (in_world())
-				bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
+		without_xdp();
 		DatapathTest::TearDown();
 	}
 	/// An established session whose both directions TC has just looked at.
@@ -56,9 +46,6 @@ protected:
 	enum ptrig_reason xdp_lan(const Packet &in, Packet *out = nullptr) {
 		return run(Hook::kXdpLan, "lan0", in, out);
 	}
-
-private:
-	Fd pass_ = in_world() ? xdp_pass() : Fd();
 };
 
 TEST_F(Xdp, BothDirections) {

@@ -3,8 +3,6 @@
 // is ptrig_bench's to say. A path whose packets do not all end with the reason that it is about is an error.
 #include <benchmark/benchmark.h>
 
-#include <linux/if_link.h>
-
 #include <cstdio>
 
 #include "tests/bpf/harness.h"
@@ -26,15 +24,12 @@ public:
 	Bench() {
 		SetUp();
 		use({.halfopen = 65536});
-		xdp_devices();
+		with_xdp();
 		granted({media()});
 		for (const bool out : {false, true, false})
 			out ? lan_in(kOut) : wan_in(kIn);
 	}
-	~Bench() override {
-		for (const char *dev : {"lan0", "wan0"})
-			bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
-	}
+	~Bench() override { without_xdp(); }
 	void TestBody() override {}
 
 	struct Path {
@@ -91,16 +86,6 @@ private:
 		wan_in(kIn);
 		lan_in(kOut);
 	}
-	void xdp_devices() {
-		auto devs = dp().map<std::uint32_t, std::uint32_t>("pt_devs");
-		for (const std::string dev : {"lan0", "wan0"}) {
-			interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | PTRIG_IFACE_XDP);
-			if (!devs.update(ifindex(dev), ifindex(dev)) ||
-			    bpf_xdp_attach(static_cast<int>(ifindex(dev)), pass_.get(), XDP_FLAGS_DRV_MODE, nullptr))
-				throw std::runtime_error("no XDP on " + dev);
-		}
-	}
-	Fd pass_ = xdp_pass();
 };
 
 void add(Bench &bench, const char *name, Bench::Path path) {
