@@ -39,6 +39,7 @@
 	X(SESSION_ENDED, PASS, "the session has ended")                                                                \
 	X(TTL_EXPIRED, PASS, "the time to live is used up; the kernel answers")                                        \
 	X(TOO_BIG, PASS, "too big for the way on; the kernel answers or fragments")                                    \
+	X(FRAGMENT_PASSED, PASS, "of a session, left to the kernel to translate: fragmented, or too big without DF")   \
 	X(TO_TC, PASS, "left by XDP to TC")                                                                            \
 	X(TTL_EXPIRED_UP, UP, "translated; the time to live is used up and the kernel answers")                        \
 	X(TOO_BIG_UP, UP, "translated; too big for the way on, the kernel answers or fragments")                       \
