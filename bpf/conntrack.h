@@ -67,7 +67,7 @@ extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 /* An entry with a session's translation, which bpf/fragment.h makes: no packet extends it. */
 #define PT_IPS_OURS (PT_IPS_SEEN_REPLY | PT_IPS_ASSURED | PT_IPS_DST_NAT | PT_IPS_FIXED_TIMEOUT)
 
-enum pt_whose { PT_NOBODYS, PT_OURS, PT_ANOTHERS };
+enum pt_whose { PT_NOBODYS, PT_OURS, PT_HOSTS, PT_ANOTHERS };
 
 /* The IPv4 part of struct bpf_sock_tuple, which is all that is handed to the kernel. */
 struct pt_tuple {
@@ -101,14 +101,17 @@ static __noinline bool pt_conntrack_known(struct __sk_buff *skb, const struct pt
 /*
  * Whose is an entry of the tuple remote -> WAN port, to a lease or session whose host is `host`? A masqueraded flow's
  * reply, the gateway's own flow and what NAT has changed are another's; an unreplied entry, left by the remote's
- * earlier probe or made by pt_conntrack_claim(), is nobody's; ours has this very translation.
+ * earlier probe or made by pt_conntrack_claim(), is nobody's; ours has this very translation; a reply to the host from
+ * that very port is the host's.
  */
 static __always_inline enum pt_whose pt_conntrack_whose(const struct nf_conn *ct, const struct bpf_ct_opts *opts,
 							__be32 host, __be16 host_port) {
 	unsigned long status = ct->status;
 
 	if (opts->dir == PT_CT_DIR_REPLY)
-		return PT_ANOTHERS;
+		return ct->tuplehash[0].tuple.src.u3.ip == host && ct->tuplehash[0].tuple.src.u.all == host_port
+			       ? PT_HOSTS
+			       : PT_ANOTHERS;
 	if ((status & PT_IPS_OURS) == PT_IPS_OURS && ct->tuplehash[1].tuple.src.u3.ip == host &&
 	    ct->tuplehash[1].tuple.src.u.all == host_port)
 		return PT_OURS;

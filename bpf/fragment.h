@@ -18,6 +18,8 @@
  * next first fragment. */
 #define PT_FRAGMENT_MS 5000
 
+enum pt_entry { PT_ENTRY_REFUSED, PT_ENTRY_THERE, PT_ENTRY_MADE };
+
 static __always_inline bool pt_fragment_insert(struct __sk_buff *skb, const struct pt_tuple *wan, __u8 proto,
 					       __be32 host, __be16 host_port) {
 	struct bpf_ct_opts opts = {.netns_id = -1, .l4proto = proto};
@@ -38,29 +40,36 @@ static __always_inline bool pt_fragment_insert(struct __sk_buff *skb, const stru
 	return ct && !err;
 }
 
-/* Conntrack has, or gets, the translation of remote -> WAN port to the host; false if another's flow is there. */
-static __noinline bool pt_fragment_translate(struct __sk_buff *skb, const struct pt_tuple *wan, __u8 proto, __be32 host,
-					     __be16 host_port) {
+/* An entry's translation is settled when it is made: another one has to go first. It is over, and who looks for an
+ * entry that is over removes it. */
+static __noinline void pt_fragment_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
 	struct bpf_ct_opts opts = {};
-	struct nf_conn *ct = pt_conntrack_find(skb, wan, proto, &opts);
+	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
-	if (ct) {
-		enum pt_whose whose = pt_conntrack_whose(ct, &opts, host, host_port);
-
-		/* An entry's translation is settled when it is made: one without has to go. */
-		if (whose == PT_NOBODYS)
-			bpf_ct_change_timeout(ct, 0);
+	if (!ct)
+		return;
+	if (opts.dir != PT_CT_DIR_REPLY)
+		bpf_ct_change_timeout(ct, 0);
+	bpf_ct_release(ct);
+	ct = pt_conntrack_find(skb, t, proto, &opts);
+	if (ct)
 		bpf_ct_release(ct);
-		if (whose != PT_NOBODYS)
-			return whose == PT_OURS;
-		/* Who looks for an entry that is over removes it. */
-		ct = pt_conntrack_find(skb, wan, proto, &opts);
-		if (ct) {
-			bpf_ct_release(ct);
-			return false;
-		}
-	}
-	return pt_fragment_insert(skb, wan, proto, host, host_port);
+}
+
+/* Conntrack has, or gets, the translation of remote -> WAN port to the host, unless another's flow is there. The host's
+ * own flow is none: it is what masquerade has made of fragments that came between two entries of ours. */
+static __noinline enum pt_entry pt_fragment_translate(struct __sk_buff *skb, const struct pt_tuple *wan, __u8 proto,
+						      __be32 host, __be16 host_port) {
+	struct pt_tuple lan = {.saddr = host, .daddr = wan->saddr, .sport = host_port, .dport = wan->sport};
+	enum pt_whose whose = pt_conntrack_takes(skb, wan, proto, host, host_port);
+
+	if (whose == PT_OURS)
+		return PT_ENTRY_THERE;
+	if (whose == PT_ANOTHERS)
+		return PT_ENTRY_REFUSED;
+	pt_fragment_forget(skb, wan, proto);
+	pt_fragment_forget(skb, &lan, proto);
+	return pt_fragment_insert(skb, wan, proto, host, host_port) ? PT_ENTRY_MADE : PT_ENTRY_REFUSED;
 }
 
 /* The kernel routes by its own tables: from the LAN it must send by the session's WAN. */
@@ -71,7 +80,11 @@ static __always_inline bool pt_fragment_routed(struct __sk_buff *skb, const stru
 	       (pt_nexthop_from(skb, f->p.saddr, f->p.daddr, skb->ifindex, &hop) && hop.oif == f->hop.oif);
 }
 
-/* A session's packet is to be translated by the kernel, between f->p and f->to. Global for the verifier's sake. */
+/*
+ * A session's packet is to be translated by the kernel, between f->p and f->to. On a bridge with br_netfilter conntrack
+ * has put together the fragments already, and noted a flow for the packet, before it arrives here: given back to its
+ * device it loses that, and this time the entry is there. Global for the verifier's sake.
+ */
 __noinline int pt_fragment_up(struct __sk_buff *skb, struct pt_flow *f) {
 	if (!f)
 		return PTRIG_FRAGMENT;
@@ -88,7 +101,11 @@ __noinline int pt_fragment_up(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (!pt_fragment_routed(skb, f))
 		return PTRIG_NO_ROUTE;
-	return pt_fragment_translate(skb, &wan, p->proto, host, host_port) ? PTRIG_FRAGMENT_PASSED : PTRIG_FLOW_KNOWN;
+	enum pt_entry entry = pt_fragment_translate(skb, &wan, p->proto, host, host_port);
+
+	if (entry == PT_ENTRY_REFUSED)
+		return PTRIG_FLOW_KNOWN;
+	return entry == PT_ENTRY_MADE && !p->first_fragment ? PTRIG_FRAGMENT_AGAIN : PTRIG_FRAGMENT_PASSED;
 }
 
 #endif

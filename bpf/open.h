@@ -75,7 +75,7 @@ static __always_inline enum ptrig_reason pt_open_free(struct __sk_buff *skb, con
 	enum pt_whose whose = pt_conntrack_takes(skb, wan, proto, lan->saddr, lan->sport);
 
 	/* Our own entry is found by the host's tuple, too. */
-	if (whose == PT_ANOTHERS || (whose == PT_NOBODYS && pt_conntrack_known(skb, lan, proto)))
+	if (whose >= PT_HOSTS || (whose == PT_NOBODYS && pt_conntrack_known(skb, lan, proto)))
 		return PTRIG_FLOW_KNOWN;
 	return PT_GO_ON;
 }

@@ -59,12 +59,14 @@ protected:
 		return found;
 	}
 	/// One entry, with the translation to the host, as a firewall lets it pass, for some seconds.
-	static void translated(const std::string &proto = "udp", std::uint16_t sport = 4000) {
+	static void translated(const std::string &proto = "udp", std::uint16_t sport = 4000,
+			       std::uint16_t host_port = 7000) {
 		const auto all = entries(sport);
 		ASSERT_EQ(all.size(), 1U) << flows();
 		const std::string port = std::to_string(sport);
-		EXPECT_NE(all[0].find("src=" + kRemote + " dst=" + kWan + " sport=" + port + " dport=6000 src=" +
-				      kHost + " dst=" + kRemote + " sport=7000 dport=" + port + " [ASSURED]"),
+		EXPECT_NE(all[0].find("src=" + kRemote + " dst=" + kWan + " sport=" + port +
+				      " dport=6000 src=" + kHost + " dst=" + kRemote +
+				      " sport=" + std::to_string(host_port) + " dport=" + port + " [ASSURED]"),
 			  std::string::npos)
 			<< all[0];
 		std::istringstream words(all[0]);
@@ -203,15 +205,28 @@ TEST_F(Fragment, AnothersFlowIsLeftAlone) {
 	EXPECT_NE(flows().find("dst=" + kWan + " sport=4000 dport=6000"), std::string::npos) << before;
 }
 
-TEST_F(Fragment, TheHostsOwnFlowIsLeftAlone) {
-	// The host's port 7000 already talks to the remote by masquerade: the reply's tuple is taken.
-	ASSERT_EQ(whole_in(), PTRIG_OPENED);
-	const Fd host = socket_at(Ns::kLan, SOCK_DGRAM, kHost, 7000),
-		 remote = socket_at(Ns::kWan, SOCK_DGRAM, kRemote, 4000);
-	send_to(host, kRemote, 4000, "hello");
-	ASSERT_EQ(receive(remote), kWan + ":7000");
-	EXPECT_EQ(first_in(), PTRIG_FLOW_KNOWN);
-	EXPECT_EQ(entries().size(), 0U) << flows();
+TEST_F(Fragment, WhatMasqueradeHasMadeOfTheHostsIsReplaced) {
+	// By the same port as the session's and by another.
+	for (const std::uint16_t port : {6000, 7000}) {
+		Rule mine = rule();
+		mine.open = {open(udp(6000), port)};
+		granted({mine});
+		forget_flows();
+		ASSERT_EQ(whole_in(), PTRIG_OPENED);
+		{
+			const Fd host = socket_at(Ns::kLan, SOCK_DGRAM, kHost, port),
+				 remote = socket_at(Ns::kWan, SOCK_DGRAM, kRemote, 4000);
+			send_to(host, kRemote, 4000, "fragments, when there was no entry");
+			ASSERT_EQ(receive(remote), kWan + ":" + std::to_string(port));
+		}
+		EXPECT_EQ(first_in(), PTRIG_FRAGMENT_PASSED);
+		translated("udp", 4000, port);
+		EXPECT_EQ(flows().find("src=" + kHost + " dst=" + kRemote + " sport=" + std::to_string(port) +
+				       " dport=4000 src="),
+			  std::string::npos)
+			<< flows();
+		EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS}).halfopen, 1U);
+	}
 }
 
 TEST_F(Fragment, TheEntryIsNoOtherFlow) {

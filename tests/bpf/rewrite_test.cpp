@@ -236,9 +236,11 @@ TEST_F(TooBig, ToBeFragmented) {
 		       std::string::npos;
 	};
 	forget_flows();
+	EXPECT_EQ(wan_in(kFromRemote / inward / in(false) / up_to(1281, false)), PTRIG_FRAGMENT_AGAIN);
 	EXPECT_EQ(wan_in(kFromRemote / inward / in(false) / up_to(1281, false)), PTRIG_FRAGMENT_PASSED);
 	EXPECT_TRUE(translated()) << flows();
 	forget_flows();
+	EXPECT_EQ(lan_in(kFromHost / outward / out(false) / up_to(1401, false)), PTRIG_FRAGMENT_AGAIN);
 	EXPECT_EQ(lan_in(kFromHost / outward / out(false) / up_to(1401, false)), PTRIG_FRAGMENT_PASSED);
 	EXPECT_TRUE(translated()) << flows();
 	forget_flows();
