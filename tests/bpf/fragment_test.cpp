@@ -47,14 +47,19 @@ protected:
 		ASSERT_EQ(whole_in(), PTRIG_OPENED);
 		ASSERT_EQ(whole_out(), PTRIG_ESTABLISHED);
 	}
+	/// A direction of a flow as /proc/net/nf_conntrack has it.
+	static std::string tuple(const std::string &src, const std::string &dst, std::uint16_t sport,
+				 std::uint16_t dport) {
+		return "src=" + src + " dst=" + dst + " sport=" + std::to_string(sport) +
+		       " dport=" + std::to_string(dport);
+	}
 	/// What conntrack knows of the remote's port and the WAN's, a line each.
 	static std::vector<std::string> entries(std::uint16_t sport = 4000) {
-		const std::string tuple =
-			"src=" + kRemote + " dst=" + kWan + " sport=" + std::to_string(sport) + " dport=6000 ";
+		const std::string wanted = tuple(kRemote, kWan, sport, 6000) + " ";
 		std::vector<std::string> found;
 		std::istringstream all(flows());
 		for (std::string line; std::getline(all, line);)
-			if (line.find(tuple) != std::string::npos)
+			if (line.find(wanted) != std::string::npos)
 				found.push_back(line);
 		return found;
 	}
@@ -63,10 +68,8 @@ protected:
 			       std::uint16_t host_port = 7000) {
 		const auto all = entries(sport);
 		ASSERT_EQ(all.size(), 1U) << flows();
-		const std::string port = std::to_string(sport);
-		EXPECT_NE(all[0].find("src=" + kRemote + " dst=" + kWan + " sport=" + port +
-				      " dport=6000 src=" + kHost + " dst=" + kRemote +
-				      " sport=" + std::to_string(host_port) + " dport=" + port + " [ASSURED]"),
+		EXPECT_NE(all[0].find(tuple(kRemote, kWan, sport, 6000) + " " +
+				      tuple(kHost, kRemote, host_port, sport) + " [ASSURED]"),
 			  std::string::npos)
 			<< all[0];
 		std::istringstream words(all[0]);
@@ -221,10 +224,7 @@ TEST_F(Fragment, WhatMasqueradeHasMadeOfTheHostsIsReplaced) {
 		}
 		EXPECT_EQ(first_in(), PTRIG_FRAGMENT_PASSED);
 		translated("udp", 4000, port);
-		EXPECT_EQ(flows().find("src=" + kHost + " dst=" + kRemote + " sport=" + std::to_string(port) +
-				       " dport=4000 src="),
-			  std::string::npos)
-			<< flows();
+		EXPECT_EQ(flows().find(tuple(kHost, kRemote, port, 4000) + " src="), std::string::npos) << flows();
 		EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS}).halfopen, 1U);
 	}
 }
