@@ -40,6 +40,7 @@ struct nf_conn {
 	struct nf_conntrack_tuple_hash tuplehash[2];
 	unsigned long status;
 } __attribute__((preserve_access_index));
+enum nf_nat_manip_type { NF_NAT_MANIP_SRC, NF_NAT_MANIP_DST };
 struct nf_conn___init {
 	struct nf_conn ct;
 };
@@ -48,15 +49,25 @@ extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_
 					 struct bpf_ct_opts *opts, __u32 opts_size) __ksym;
 extern struct nf_conn___init *bpf_skb_ct_alloc(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 tuple_size,
 					       struct bpf_ct_opts *opts, __u32 opts_size) __ksym;
+extern int bpf_ct_set_nat_info(struct nf_conn___init *ct, union nf_inet_addr *addr, int port,
+			       enum nf_nat_manip_type manip) __ksym;
+extern int bpf_ct_set_status(struct nf_conn___init *ct, __u32 status) __ksym;
 extern void bpf_ct_set_timeout(struct nf_conn___init *ct, __u32 timeout) __ksym;
 extern int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout) __ksym;
 extern struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *ct) __ksym;
 extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 
 #define PT_IPS_SEEN_REPLY (1UL << 1)
+#define PT_IPS_ASSURED (1UL << 2)
 #define PT_IPS_SRC_NAT (1UL << 4)
 #define PT_IPS_DST_NAT (1UL << 5)
+#define PT_IPS_FIXED_TIMEOUT (1UL << 10)
 #define PT_CT_DIR_REPLY 1
+
+/* An entry with a session's translation, which bpf/fragment.h makes: no packet extends it. */
+#define PT_IPS_OURS (PT_IPS_SEEN_REPLY | PT_IPS_ASSURED | PT_IPS_DST_NAT | PT_IPS_FIXED_TIMEOUT)
+
+enum pt_whose { PT_NOBODYS, PT_OURS, PT_HOSTS, PT_ANOTHERS };
 
 /* The IPv4 part of struct bpf_sock_tuple, which is all that is handed to the kernel. */
 struct pt_tuple {
@@ -88,26 +99,35 @@ static __noinline bool pt_conntrack_known(struct __sk_buff *skb, const struct pt
 }
 
 /*
- * May the tuple remote -> WAN port belong to a lease whose host is `host`? A masqueraded flow's reply and
- * the gateway's own flow may not be taken; an unreplied entry, left by the remote's earlier probe or
- * made by pt_conntrack_claim(), may.
+ * Whose is an entry of the tuple remote -> WAN port, to a lease or session whose host is `host`? A masqueraded flow's
+ * reply, the gateway's own flow and what NAT has changed are another's; an unreplied entry, left by the remote's
+ * earlier probe or made by pt_conntrack_claim(), is nobody's; ours has this very translation; a reply to the host from
+ * that very port is the host's.
  */
-static __noinline bool pt_conntrack_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __be32 host,
-					  __be16 host_port) {
+static __always_inline enum pt_whose pt_conntrack_whose(const struct nf_conn *ct, const struct bpf_ct_opts *opts,
+							__be32 host, __be16 host_port) {
+	unsigned long status = ct->status;
+
+	if (opts->dir == PT_CT_DIR_REPLY)
+		return ct->tuplehash[0].tuple.src.u3.ip == host && ct->tuplehash[0].tuple.src.u.all == host_port
+			       ? PT_HOSTS
+			       : PT_ANOTHERS;
+	if ((status & PT_IPS_OURS) == PT_IPS_OURS && ct->tuplehash[1].tuple.src.u3.ip == host &&
+	    ct->tuplehash[1].tuple.src.u.all == host_port)
+		return PT_OURS;
+	return status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT) ? PT_ANOTHERS : PT_NOBODYS;
+}
+static __noinline enum pt_whose pt_conntrack_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto,
+						   __be32 host, __be16 host_port) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
 	if (!ct)
-		return false;
-	unsigned long status = ct->status;
-	bool same = ct->tuplehash[1].tuple.src.u3.ip == host && ct->tuplehash[1].tuple.src.u.all == host_port;
+		return PT_NOBODYS;
+	enum pt_whose whose = pt_conntrack_whose(ct, &opts, host, host_port);
 
 	bpf_ct_release(ct);
-	if (opts.dir == PT_CT_DIR_REPLY)
-		return true;
-	if (status & (PT_IPS_SRC_NAT | PT_IPS_DST_NAT))
-		return !same;
-	return status & PT_IPS_SEEN_REPLY;
+	return whose;
 }
 
 /*

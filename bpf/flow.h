@@ -20,8 +20,10 @@ struct pt_flow {
 	__u32 l3;
 	__u32 side;
 	__u32 gen;
-	__u32 ticks; /* after a look: for how long XDP may do without another */
-	bool ended;  /* a session of this packet was found, but it is over */
+	__u32 ticks;    /* after a look: for how long XDP may do without another */
+	bool ended;     /* a session of this packet was found, but it is over */
+	__be16 to_port; /* FRAGMENT_PASSED: what the kernel is to translate to */
+	__be32 to;
 };
 
 static __always_inline void pt_hop_cache(struct ptrig_session *s, const struct pt_hop *hop) {
@@ -70,16 +72,27 @@ static __always_inline bool pt_flow_too_big(struct __sk_buff *skb, const struct 
 	return !skb->gso_size || bpf_check_mtu(skb, f->hop.oif, &mtu, 0, BPF_MTU_CHK_SEGS);
 }
 
-/* Rewrite the packet to address:port; `reason` if it can be sent by f->hop. */
+/* Too big: may it be cut apart? TCP expects to be told instead, and sees to it that it is (DF); the kernel's conntrack,
+ * which would follow its sequence numbers, has not seen the packets before this one. */
+static __always_inline bool pt_flow_fragments(const struct pt_flow *f) {
+	return f->p.proto == IPPROTO_UDP && !f->p.df;
+}
+
+/* Rewrite the packet to address:port; `reason` if it can be sent by f->hop. What has to be put together or cut apart on
+ * its way is the kernel's (bpf/fragment.h). */
 static __noinline enum ptrig_reason pt_flow_finish(struct __sk_buff *skb, struct pt_flow *f, __be32 address,
 						   __be16 port, enum ptrig_reason reason) {
 	bool wan = f->side == PTRIG_SIDE_WAN;
 
+	f->to = address;
+	f->to_port = port;
+	if (f->p.first_fragment)
+		return PTRIG_FRAGMENT_PASSED;
 	if (f->p.ttl <= 1)
 		reason = wan ? PTRIG_TTL_EXPIRED_UP : PTRIG_TTL_EXPIRED;
 	else if (pt_flow_too_big(skb, f))
-		reason = wan ? PTRIG_TOO_BIG_UP : PTRIG_TOO_BIG;
-	if (reason == PTRIG_TTL_EXPIRED || reason == PTRIG_TOO_BIG)
+		reason = pt_flow_fragments(f) ? PTRIG_FRAGMENT_PASSED : wan ? PTRIG_TOO_BIG_UP : PTRIG_TOO_BIG;
+	if (reason == PTRIG_FRAGMENT_PASSED || reason == PTRIG_TTL_EXPIRED || reason == PTRIG_TOO_BIG)
 		return reason;
 	bool up = reason == PTRIG_TTL_EXPIRED_UP || reason == PTRIG_TOO_BIG_UP;
 

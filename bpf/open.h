@@ -72,7 +72,10 @@ static __always_inline enum ptrig_reason pt_open_free(struct __sk_buff *skb, con
 						      const struct pt_tuple *lan, __u8 proto) {
 	if (pt_socket_takes(skb, wan, proto))
 		return PTRIG_LOCAL_SOCKET;
-	if (pt_conntrack_takes(skb, wan, proto, lan->saddr, lan->sport) || pt_conntrack_known(skb, lan, proto))
+	enum pt_whose whose = pt_conntrack_takes(skb, wan, proto, lan->saddr, lan->sport);
+
+	/* Our own entry is found by the host's tuple, too. */
+	if (whose >= PT_HOSTS || (whose == PT_NOBODYS && pt_conntrack_known(skb, lan, proto)))
 		return PTRIG_FLOW_KNOWN;
 	return PT_GO_ON;
 }
@@ -103,7 +106,7 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 
 	if (reason != PT_GO_ON)
 		return reason;
-	if (p->proto == IPPROTO_TCP && !pt_packet_plain_syn(p))
+	if (p->proto == IPPROTO_TCP && (!pt_packet_plain_syn(p) || p->first_fragment))
 		return PTRIG_NOT_SYN;
 	__be32 host = o.lease->info.host;
 	reason = pt_open_wan_free(skb, p, host, o.port);

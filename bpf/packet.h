@@ -40,7 +40,7 @@ struct pt_pkt {
 	__u8 tos;
 	__u8 tcp_flags; /* 0 for UDP */
 	bool df;
-	bool first_fragment; /* more fragments follow */
+	bool first_fragment; /* more fragments follow; the whole L4 header is in this one */
 };
 
 struct pt_headers {
@@ -77,8 +77,7 @@ static __always_inline enum ptrig_reason pt_packet_parse_l4(void *l4, void *data
 	if (p->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = l4;
 
-		if ((void *)(tcp + 1) > data_end || room < sizeof(*tcp) || tcp->doff < 5 ||
-		    (tcp->doff * 4U > room && !p->first_fragment))
+		if ((void *)(tcp + 1) > data_end || room < sizeof(*tcp) || tcp->doff < 5 || tcp->doff * 4U > room)
 			return PTRIG_MALFORMED;
 		p->sport = tcp->source;
 		p->dport = tcp->dest;

@@ -3,6 +3,7 @@
  * The TC programs: the whole logic, one program for each direction of each side, each also for devices
  * without an Ethernet header (_l3). Parse, look up, decide, rewrite, verdict.
  */
+#include "fragment.h"
 #include "icmp.h"
 #include "open.h"
 #include "sweep.h"
@@ -13,18 +14,16 @@
 /* From a LAN host: a session's answer, the host's own packet from an open port, a trigger.
  * Hairpin (to our own WAN address) belongs between the last two. */
 static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
-	enum ptrig_reason reason = PT_GO_ON;
+	enum ptrig_reason reason = pt_flow_established(skb, f);
 	__u32 proto = pt_packet_proto_index(&f->p);
 
-	if (!f->p.first_fragment)
-		reason = pt_flow_established(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
 	__u32 entry = pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport));
 
-	if (entry && !f->p.first_fragment) {
+	if (entry) {
 		reason = pt_halfopen_from_lan(skb, f);
-		if (reason == PT_GO_ON)
+		if (reason == PT_GO_ON && !f->p.first_fragment)
 			reason = pt_open_from_lan(skb, f, entry);
 		if (reason == PTRIG_ESTABLISHED || reason == PTRIG_OPENED)
 			pt_flow_tell_new(skb, f);
@@ -37,14 +36,10 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
 
-/* From the internet: a session's packet, or one to an open port. The first fragments of sessions belong before the
- * open ports. */
+/* From the internet: a session's packet, or one to an open port. */
 static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
-	enum ptrig_reason reason;
+	enum ptrig_reason reason = pt_flow_established(skb, f);
 
-	if (f->p.first_fragment)
-		return PTRIG_FRAGMENT;
-	reason = pt_flow_established(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
 	__u32 entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport));
@@ -68,6 +63,8 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = side == PTRIG_SIDE_LAN ? pt_lan_ingress(skb, &f) : pt_wan_ingress(skb, &f);
 	else if (reason == PTRIG_ICMP)
 		reason = pt_icmp_arrives(skb, &f);
+	if (reason == PTRIG_FRAGMENT_PASSED)
+		reason = pt_fragment_up(skb, &f);
 	return pt_verdict_tc(skb, reason, l3, &f.hop);
 }
 

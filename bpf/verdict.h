@@ -8,7 +8,16 @@
 #include "count.h"
 #include "nexthop.h"
 
-enum pt_kind { PT_KIND_PASS, PT_KIND_UP, PT_KIND_REDIRECT, PT_KIND_DROP, PT_KIND_GRANT, PT_KIND_REFUSE, PT_KIND_END };
+enum pt_kind {
+	PT_KIND_PASS,
+	PT_KIND_UP,
+	PT_KIND_AGAIN,
+	PT_KIND_REDIRECT,
+	PT_KIND_DROP,
+	PT_KIND_GRANT,
+	PT_KIND_REFUSE,
+	PT_KIND_END
+};
 
 static __always_inline enum pt_kind pt_kind_of(enum ptrig_reason reason) {
 	switch (reason) {
@@ -50,6 +59,8 @@ static __always_inline int pt_verdict_tc(struct __sk_buff *skb, enum ptrig_reaso
 	switch (pt_kind_of(reason)) {
 	case PT_KIND_REDIRECT:
 		return hop ? pt_send(skb, l3, hop) : TC_ACT_SHOT;
+	case PT_KIND_AGAIN:
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS); /* without what the kernel has noted of it */
 	case PT_KIND_DROP:
 		return TC_ACT_SHOT;
 	default:

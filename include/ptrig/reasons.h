@@ -6,6 +6,7 @@
  *
  * kind: PASS      the packet goes on to the kernel as if ptrig were not there
  *       UP        translated, then handed to the kernel's own forwarding
+ *       AGAIN     the packet arrives once more, as it is
  *       REDIRECT  rewritten and sent out by ptrig
  *       DROP      half translated and not to be finished
  *       GRANT     PASS, and a lease was granted, refreshed or moved by this packet
@@ -39,6 +40,8 @@
 	X(SESSION_ENDED, PASS, "the session has ended")                                                                \
 	X(TTL_EXPIRED, PASS, "the time to live is used up; the kernel answers")                                        \
 	X(TOO_BIG, PASS, "too big for the way on; the kernel answers or fragments")                                    \
+	X(FRAGMENT_PASSED, PASS, "of a session, left to the kernel to translate: fragmented, or too big without DF")   \
+	X(FRAGMENT_AGAIN, AGAIN, "of a session, put together before it came: once more, with its translation there")   \
 	X(TO_TC, PASS, "left by XDP to TC")                                                                            \
 	X(TTL_EXPIRED_UP, UP, "translated; the time to live is used up and the kernel answers")                        \
 	X(TOO_BIG_UP, UP, "translated; too big for the way on, the kernel answers or fragments")                       \

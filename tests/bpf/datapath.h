@@ -22,7 +22,7 @@ void PrintTo(enum ptrig_reason reason, std::ostream *out);
 
 namespace ptrig::test {
 
-enum class Kind { PASS, UP, REDIRECT, DROP, GRANT, REFUSE, END };
+enum class Kind { PASS, UP, AGAIN, REDIRECT, DROP, GRANT, REFUSE, END };
 Kind kind_of(enum ptrig_reason reason);
 const char *name_of(unsigned reason);
 

@@ -12,6 +12,8 @@ namespace {
 
 std::int32_t wanted_action(Hook hook, Kind kind) {
 	const bool xdp = is_xdp(hook);
+	if (kind == Kind::AGAIN)
+		return TC_ACT_REDIRECT;
 	if (kind == Kind::REDIRECT)
 		return xdp ? XDP_REDIRECT : TC_ACT_REDIRECT;
 	if (kind == Kind::DROP)
@@ -77,7 +79,7 @@ enum ptrig_reason DatapathTest::run(Hook hook, const std::string &dev, const Pac
 	const Kind kind = kind_of(reason);
 	EXPECT_NE(kind, Kind::END) << name_of(reason) << " is no packet's reason";
 	EXPECT_EQ(result.action, wanted_action(hook, kind)) << "the action for " << name_of(reason);
-	if (kind == Kind::PASS || kind == Kind::GRANT || kind == Kind::REFUSE) {
+	if (kind == Kind::PASS || kind == Kind::AGAIN || kind == Kind::GRANT || kind == Kind::REFUSE) {
 		EXPECT_EQ(Packet(result.packet), in) << name_of(reason) << " must leave the packet as it is";
 	}
 	produced().insert(reason);

@@ -97,15 +97,6 @@ TEST_F(Parse, LaterFragments) {
 	everywhere(Ip4{.src = kRemote, .dst = kWan, .df = false, .offset = 8, .proto = 17} / Bytes{1}, PTRIG_FRAGMENT);
 }
 
-TEST_F(Parse, FirstFragmentsOpenNothing) {
-	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = true} /
-			 Udp{.sport = 7000, .dport = 16384, .length = 3000} / Fill{64}),
-		  PTRIG_FRAGMENT);
-	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .df = false, .mf = true} / Tcp{} / Fill{64}),
-		  PTRIG_FRAGMENT);
-	EXPECT_TRUE(sessions().empty());
-}
-
 TEST_F(Parse, TinyFirstFragmentIsNoTrigger) {
 	const Ip4 ip{.df = false, .mf = true};
 	EXPECT_EQ(lan_in(kFromHost / ip / Bytes{0x04, 0x01, 0x1a, 0x0b, 0, 0, 0, 1}), PTRIG_NOT_IPV4);
