@@ -20,10 +20,19 @@ struct pt_flow {
 	__u32 l3;
 	__u32 side;
 	__u32 gen;
-	__u32 ticks;    /* after a look: for how long XDP may do without another */
-	bool ended;     /* a session of this packet was found, but it is over */
-	__be16 to_port; /* FRAGMENT_PASSED: what the kernel is to translate to */
-	__be32 to;
+	__u32 ticks; /* after a look: for how long XDP may do without another */
+	bool ended;  /* a session of this packet was found, but it is over */
+	/* Between a lease's host and a client on the LAN. The client's packet is looked at as it would come back from
+	 * the WAN: with side WAN, and in `p` the WAN address and the client's port there as its source. */
+	bool hairpin;
+	union {
+		__be16 client_port;
+		__be16 to_port; /* FRAGMENT_PASSED, never of a hairpin: what the kernel is to translate to */
+	};
+	union {
+		__be32 client;
+		__be32 to;
+	};
 };
 
 static __always_inline void pt_hop_cache(struct ptrig_session *s, const struct pt_hop *hop) {
@@ -49,13 +58,34 @@ static __always_inline void pt_hop_cached(const struct ptrig_session *s, struct 
 	__builtin_memcpy(hop->smac, s->smac, sizeof(hop->smac));
 }
 
-/* The way to the host (side WAN, iif) or by the session's WAN to the remote (side LAN, oif). */
+/* The way to the host (side WAN, iif), by the session's WAN to the remote (side LAN, oif), or to the client. */
 static __always_inline bool pt_flow_route(struct __sk_buff *skb, struct pt_flow *f, __be32 address, __u32 oif) {
-	bool found = f->side == PTRIG_SIDE_WAN ? pt_nexthop_from(skb, f->p.saddr, address, skb->ifindex, &f->hop)
-					       : pt_nexthop_by(skb, address, f->p.daddr, oif, &f->hop);
+	bool to_lan = f->side == PTRIG_SIDE_WAN || f->hairpin, found;
 
+	if (f->side == PTRIG_SIDE_WAN)
+		found = pt_nexthop_from(skb, f->p.saddr, address, skb->ifindex, &f->hop);
+	else if (f->hairpin)
+		found = pt_nexthop_from(skb, address, f->client, skb->ifindex, &f->hop);
+	else
+		found = pt_nexthop_by(skb, address, f->p.daddr, oif, &f->hop);
 	f->hop.ask = true;
-	return found && f->hop.flags & (f->side == PTRIG_SIDE_WAN ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN);
+	return found && f->hop.flags & (to_lan ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN);
+}
+/* The host's packet in a hairpinned session: to which client? False: its entry is gone. */
+static __always_inline bool pt_flow_client(struct pt_flow *f, const struct ptrig_session_key *key,
+					   const struct ptrig_session *lan) {
+	struct ptrig_session_key back = pt_client_key(key, lan);
+
+	if (!(lan->flags & PTRIG_SESSION_HAIRPIN))
+		return true;
+	struct ptrig_hairpin *client = bpf_map_lookup_elem(&pt_hairpins, &back);
+
+	if (!client)
+		return false;
+	f->hairpin = true;
+	f->client = client->addr;
+	f->client_port = client->port;
+	return true;
 }
 /* Is the machine at the end of this hop not the one that the lease was granted to? */
 static __always_inline bool pt_flow_stranger(const struct pt_hop *hop, const struct ptrig_lease_info *info) {
@@ -72,6 +102,29 @@ static __always_inline bool pt_flow_too_big(struct __sk_buff *skb, const struct 
 	return !skb->gso_size || bpf_check_mtu(skb, f->hop.oif, &mtu, 0, BPF_MTU_CHK_SEGS);
 }
 
+/* Rewrite a hairpinned packet: source and destination change. What cannot be sent on is dropped: to the
+ * kernel it would be for the gateway itself, and a reset would be the answer. */
+__noinline int pt_flow_turn(struct __sk_buff *skb, struct pt_flow *f, __be32 address, __be16 port, __u32 reason) {
+	if (!f || f->p.first_fragment)
+		return PTRIG_FRAGMENT;
+	if (f->p.ttl <= 1 || pt_flow_too_big(skb, f))
+		return PTRIG_FAILED;
+	__be32 to = f->client, from = address;
+	__be16 to_port = f->client_port, from_port = port;
+
+	if (f->side == PTRIG_SIDE_WAN) {
+		to = address;
+		to_port = port;
+		from = f->p.saddr;
+		from_port = f->p.sport;
+		f->p.saddr = f->client; /* as it is in the frame */
+		f->p.sport = f->client_port;
+	}
+	if (!pt_rewrite(skb, f->l3, &f->p, PTRIG_SIDE_LAN, from, from_port, true) ||
+	    !pt_rewrite(skb, f->l3, &f->p, PTRIG_SIDE_WAN, to, to_port, false))
+		return PTRIG_FAILED;
+	return reason;
+}
 /* Too big: may it be cut apart? TCP expects to be told instead, and sees to it that it is (DF); the kernel's conntrack,
  * which would follow its sequence numbers, has not seen the packets before this one. */
 static __always_inline bool pt_flow_fragments(const struct pt_flow *f) {
@@ -101,6 +154,11 @@ static __noinline enum ptrig_reason pt_flow_finish(struct __sk_buff *skb, struct
 	return reason;
 }
 
+static __always_inline enum ptrig_reason pt_flow_send(struct __sk_buff *skb, struct pt_flow *f, __be32 address,
+						      __be16 port, enum ptrig_reason reason) {
+	return f->hairpin ? pt_flow_turn(skb, f, address, port, reason) : pt_flow_finish(skb, f, address, port, reason);
+}
+
 /* What sends for the machine at the end of this hop, if that is `host` itself; 0: not known. */
 static __always_inline __u32 pt_flow_via(const struct pt_hop *hop, __be32 host) {
 	if (hop->gateway != host || hop->flags & PTRIG_IFACE_L3)
@@ -123,7 +181,7 @@ static __always_inline __u32 pt_flow_ticks(const struct pt_flow *f, const struct
 
 /* What was found of this direction holds for `ticks`: let XDP have it, if it can be XDP's. */
 static __noinline void pt_flow_tell(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *s, __u32 ticks) {
-	if (s->state != PTRIG_SESSION_ESTABLISHED || !f->l3)
+	if (s->state != PTRIG_SESSION_ESTABLISHED || !f->l3 || f->hairpin)
 		return;
 	if (f->hop.flags & PTRIG_IFACE_XDP && f->hop.has_mac)
 		pt_fast_tell(skb, &f->p, f->side, s, &f->hop, ticks);
@@ -161,8 +219,11 @@ static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow 
 
 	if (lease && rule && counts && lease->info.host == f->p.saddr &&
 	    (rule->flags & PTRIG_RULE_REFRESH_TRAFFIC ||
-	     pt_trigger_has_rule(f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport), rule->id)))
+	     (!f->hairpin &&
+	      pt_trigger_has_rule(f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport), rule->id))))
 		pt_lease_touch(lease, lan->lease, now);
+	if (f->hairpin)
+		return true;
 	struct pt_tuple tuple = pt_flow_wan_tuple(wan_key);
 
 	pt_conntrack_claim(skb, &tuple, f->p.proto, pt_session_idle_ns(lan, f->p.proto, config));
@@ -236,11 +297,17 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 
 	if (via)
 		lan->via = via;
-	pt_hop_cache(s, &f->hop);
+	if (!from_lan || !f->hairpin) /* the LAN side's oif stays the lease's WAN */
+		pt_hop_cache(s, &f->hop);
 	wan->seen_ns = lan->seen_ns;
 	s->checked = bpf_jiffies64();
 	f->ticks = pt_flow_ticks(f, lan, pt_session_idle_ns(lan, f->p.proto, config), now);
 	return PT_GO_ON;
+}
+
+/* From the WAN, in the name of our own address? */
+static __always_inline bool pt_flow_strays(const struct pt_flow *f, const struct ptrig_session *wan) {
+	return wan->flags & PTRIG_SESSION_HAIRPIN && !f->hairpin;
 }
 
 /* A packet of an established session; GO_ON if there is none (any more). */
@@ -256,6 +323,8 @@ static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *s
 		return PT_GO_ON;
 	if (f->side == PTRIG_SIDE_LAN && pt_session_forged(skb, f->l3, s->via))
 		return PTRIG_SPOOFED;
+	if (f->side == PTRIG_SIDE_LAN ? !pt_flow_client(f, &key, s) : pt_flow_strays(f, s))
+		return PT_GO_ON;
 	if (s->state == PTRIG_SESSION_ESTABLISHED && s->flags & PTRIG_SESSION_NEXTHOP &&
 	    !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
 	    (__u32)bpf_jiffies64() - s->checked < cfg_tick_hz) {
@@ -265,6 +334,7 @@ static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *s
 
 		if (reason == PTRIG_SESSION_ENDED) {
 			f->ended = true;
+			f->hairpin &= f->side == PTRIG_SIDE_WAN;
 			return PT_GO_ON;
 		}
 		if (reason != PT_GO_ON)
@@ -273,7 +343,7 @@ static __always_inline enum ptrig_reason pt_flow_established(struct __sk_buff *s
 	}
 	s->packets++;
 	s->bytes += f->p.len;
-	return pt_flow_finish(skb, f, s->addr, s->port, PTRIG_FORWARDED);
+	return pt_flow_send(skb, f, s->addr, s->port, PTRIG_FORWARDED);
 }
 
 #endif

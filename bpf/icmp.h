@@ -10,12 +10,12 @@
 #include "open.h"
 #include "quote.h"
 
-static __always_inline bool pt_icmp_look(void *table, const struct ptrig_session_key *key, __u32 gen,
+static __always_inline bool pt_icmp_look(void *table, const struct ptrig_session_key *key, __u32 gen, bool hairpin,
 					 struct pt_quote_about *about) {
 	struct ptrig_session *s = bpf_map_lookup_elem(table, key);
 	const struct ptrig_config *config = pt_config_get(gen);
 
-	if (!s || !config)
+	if (!s || !config || !(s->flags & PTRIG_SESSION_HAIRPIN) == hairpin)
 		return false;
 	struct ptrig_session_key mirror = pt_session_mirror(key, s);
 	struct ptrig_session *twin = bpf_map_lookup_elem(table, &mirror);
@@ -53,8 +53,8 @@ static __noinline bool pt_icmp_find(const struct pt_quote *q, __u32 side, __u32 
 	};
 	__be16 port = side == PTRIG_SIDE_WAN ? key.dport : key.sport;
 
-	return pt_port_used(side, key.proto, bpf_ntohs(port)) &&
-	       (pt_icmp_look(&pt_sessions, &key, gen, about) || pt_icmp_look(&pt_halfopen, &key, gen, about));
+	return pt_port_used(side, key.proto, bpf_ntohs(port)) && (pt_icmp_look(&pt_sessions, &key, gen, false, about) ||
+								  pt_icmp_look(&pt_halfopen, &key, gen, false, about));
 }
 
 /* An ICMP packet that has arrived: ICMP_FORWARDED, or why it is passed on as it is. */

@@ -22,6 +22,7 @@ PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_se
        0); /* * 2 * max_sessions */
 PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 32768,
        0); /* * 2 * max_halfopen */
+PT_MAP(pt_hairpins, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_hairpin, 2 * PTRIG_HAIRPINS, 0);
 PT_MAP(pt_cands, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_cand, PTRIG_CANDS, 0);
 PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0);       /* * max_leases */
 PT_MAP(pt_pending, BPF_MAP_TYPE_LRU_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */

@@ -18,9 +18,10 @@ struct pt_opening {
 	__be16 port; /* the packet's open port on the other side */
 };
 
-/* A WAN packet's lease: the first rule in file order that has a live one and lets this remote in. */
+/* A packet's lease: the first rule in file order that has a live one and lets this remote in. `hairpin`: from the LAN,
+ * to an address of any WAN; the host must have contacted that address, if the rule says so. */
 static __always_inline enum ptrig_reason pt_open_pick_wan(struct __sk_buff *skb, const struct pt_flow *f, __u32 entry,
-							  struct pt_opening *o) {
+							  bool hairpin, struct pt_opening *o) {
 	enum ptrig_reason reason = PTRIG_NO_LEASE;
 
 	for (int n = 0; n < PTRIG_MAX_RULES_PER_PORT; n++) {
@@ -28,9 +29,10 @@ static __always_inline enum ptrig_reason pt_open_pick_wan(struct __sk_buff *skb,
 
 		if (!rule)
 			break;
-		struct ptrig_lease *lease = pt_lease_get_live(rule, f->p.saddr, 0, o->now);
+		struct ptrig_lease *lease = pt_lease_get_live(rule, hairpin ? f->p.daddr : f->p.saddr, 0, o->now);
 
-		if (!lease || lease->info.wan_ifindex != skb->ifindex)
+		if (!lease || (hairpin ? !pt_wan_address(lease->info.wan_ifindex, f->p.daddr)
+				       : lease->info.wan_ifindex != skb->ifindex))
 			continue;
 		if (!pt_rule_allows_remote(rule, o->config, f->p.saddr)) {
 			reason = PTRIG_REMOTE_DENIED;
@@ -89,6 +91,43 @@ static __noinline enum ptrig_reason pt_open_wan_free(struct __sk_buff *skb, cons
 	return pt_open_free(skb, &wan, &lan, p->proto);
 }
 
+/* The half-open session of a packet to an open port, by f->hop to the lease's host; GO_ON if it is there. */
+static __always_inline enum ptrig_reason pt_open_halfopen(const struct pt_flow *f, const struct pt_opening *o,
+							  __u8 flags) {
+	const struct pt_pkt *p = &f->p;
+	__be32 host = o->lease->info.host;
+	struct ptrig_session_key key = {
+		.saddr = host,
+		.daddr = p->saddr,
+		.sport = o->port,
+		.dport = p->sport,
+		.proto = p->proto,
+		.side = PTRIG_SIDE_LAN,
+	};
+	struct ptrig_session lan_side, wan_side;
+
+	/* By another WAN address or port: the host could not tell the two apart. */
+	if (bpf_map_lookup_elem(&pt_sessions, &key))
+		return PTRIG_FLOW_KNOWN;
+	enum ptrig_reason reason = pt_session_count(o->lease, o->rule, o->config, host, o->now);
+
+	if (reason != PT_GO_ON)
+		return reason;
+	pt_open_pair(o, host, o->port, p->daddr, p->dport, o->lease->info.wan_ifindex, PTRIG_SESSION_HALFOPEN, flags,
+		     &lan_side, &wan_side);
+	lan_side.via = o->lease->info.flags & PTRIG_LEASE_ONLINK ? pt_via(f->hop.oif, o->lease->info.mac)
+								 : pt_via(f->hop.oif, NULL);
+	wan_side.packets = 1;
+	wan_side.bytes = p->len;
+	long err = pt_halfopen_insert(&key, &lan_side, &wan_side);
+
+	if (!err)
+		return PT_GO_ON;
+	__sync_fetch_and_add(&o->lease->sessions, -1);
+	pt_host_sub(host, PT_HOST_SESSIONS);
+	return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_HALFOPEN_FULL;
+}
+
 /* From the WAN to an open port, and there is no session. */
 __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
 	if (!f)
@@ -102,7 +141,7 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		return PTRIG_NO_LEASE;
 	if (!pt_packet_remote(p->saddr) || pt_wan_address(skb->ifindex, p->saddr))
 		return PTRIG_REMOTE_DENIED;
-	enum ptrig_reason reason = pt_open_pick_wan(skb, f, entry, &o);
+	enum ptrig_reason reason = pt_open_pick_wan(skb, f, entry, false, &o);
 
 	if (reason != PT_GO_ON)
 		return reason;
@@ -118,36 +157,9 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		pt_lease_end_now(o.lease, o.rule->id, o.lease->info.id, PTRIG_HOST_CHANGED, o.now);
 		return PTRIG_NO_LEASE;
 	}
-	struct ptrig_session_key key = {
-		.saddr = host,
-		.daddr = p->saddr,
-		.sport = o.port,
-		.dport = p->sport,
-		.proto = p->proto,
-		.side = PTRIG_SIDE_LAN,
-	};
-	struct ptrig_session lan_side, wan_side;
-
-	/* By another WAN address or port: the host could not tell the two apart. */
-	if (bpf_map_lookup_elem(&pt_sessions, &key))
-		return PTRIG_FLOW_KNOWN;
-	reason = pt_session_count(o.lease, o.rule, o.config, host, o.now);
+	reason = pt_open_halfopen(f, &o, 0);
 	if (reason != PT_GO_ON)
 		return reason;
-
-	pt_open_pair(&o, host, o.port, p->daddr, p->dport, skb->ifindex, PTRIG_SESSION_HALFOPEN, 0, &lan_side,
-		     &wan_side);
-	lan_side.via = o.lease->info.flags & PTRIG_LEASE_ONLINK ? pt_via(f->hop.oif, o.lease->info.mac)
-								: pt_via(f->hop.oif, NULL);
-	wan_side.packets = 1;
-	wan_side.bytes = p->len;
-	long err = pt_halfopen_insert(&key, &lan_side, &wan_side);
-
-	if (err) {
-		__sync_fetch_and_add(&o.lease->sessions, -1);
-		pt_host_sub(host, PT_HOST_SESSIONS);
-		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_HALFOPEN_FULL;
-	}
 	return pt_flow_finish(skb, f, host, o.port, PTRIG_OPENED);
 }
 
@@ -167,7 +179,7 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 	struct ptrig_session *wan = bpf_map_lookup_elem(&pt_halfopen, &key);
 	const struct ptrig_config *config = pt_config_get(f->gen);
 
-	if (!wan || !config)
+	if (!wan || !config || pt_flow_strays(f, wan))
 		return PT_GO_ON;
 	struct ptrig_session_key lan_key = pt_session_mirror(&key, wan);
 	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_halfopen, &lan_key);
@@ -191,7 +203,7 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 	}
 	wan->packets++;
 	wan->bytes += f->p.len;
-	return pt_flow_finish(skb, f, wan->addr, wan->port, PTRIG_HALF_OPEN);
+	return pt_flow_send(skb, f, wan->addr, wan->port, PTRIG_HALF_OPEN);
 }
 
 /* The host has answered: from the half-open table to the other one. */
@@ -211,7 +223,8 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 	wan_side.state = lan_side.state;
 	lan_side.packets = 1;
 	lan_side.bytes = f->p.len;
-	pt_hop_cache(&lan_side, &f->hop);
+	if (!f->hairpin)
+		pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
 	long err = pt_established_insert(key, &lan_side, &wan_side);
 
@@ -222,8 +235,12 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 		__sync_fetch_and_add(&usage->halfopen, -1);
 	if (err) {
 		pt_session_uncount(key, &lan_side, wan_side.packets, wan_side.bytes);
+		if (f->hairpin)
+			pt_client_forget(key, &lan_side);
 		return PTRIG_SESSIONS_FULL;
 	}
+	if (f->hairpin)
+		return PTRIG_ESTABLISHED;
 	struct pt_tuple tuple = pt_flow_wan_tuple(wan_key);
 
 	pt_conntrack_claim(skb, &tuple, f->p.proto, pt_session_idle_ns(&lan_side, f->p.proto, config));
@@ -258,6 +275,8 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 		f->ended = true;
 		return PT_GO_ON;
 	}
+	if (!pt_flow_client(f, &key, lan))
+		return PT_GO_ON;
 	if (!pt_flow_route(skb, f, address, lan->oif))
 		return PTRIG_NO_ROUTE;
 	enum ptrig_reason reason = PTRIG_HALF_OPEN;
@@ -271,7 +290,7 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 		if (lease && rule && rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
 			pt_lease_touch(lease, lease->info.id, now);
 	}
-	return pt_flow_finish(skb, f, address, port, reason);
+	return pt_flow_send(skb, f, address, port, reason);
 }
 
 /* The lease whose host sends this from one of its open ports. */

@@ -7,6 +7,7 @@
 #ifndef PT_SESSION_H
 #define PT_SESSION_H
 
+#include "client.h"
 #include "fast.h"
 #include "lease.h"
 
@@ -135,6 +136,8 @@ static __always_inline bool pt_session_end(void *table, const struct ptrig_sessi
 		pt_fast_leave(wan);
 	pt_session_uncount(key, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
 	pt_ports_count(key, lan, -1);
+	if (lan->flags & PTRIG_SESSION_HAIRPIN)
+		pt_client_forget(key, lan);
 	bpf_map_delete_elem(table, &mirror);
 	bpf_map_delete_elem(table, key);
 	struct ptrig_usage *usage = pt_usage_get();

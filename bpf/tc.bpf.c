@@ -4,15 +4,15 @@
  * without an Ethernet header (_l3). Parse, look up, decide, rewrite, verdict.
  */
 #include "fragment.h"
-#include "icmp.h"
-#include "open.h"
+#include "hairpin.h"
+#include "hairpin_icmp.h"
 #include "sweep.h"
 #include "verdict.h"
 
 #define PT_PACKET_HOST 0
 
-/* From a LAN host: a session's answer, the host's own packet from an open port, a trigger.
- * Hairpin (to our own WAN address) belongs between the last two. */
+/* From a LAN host: a session's answer, the host's own packet from an open port, a packet to an open port of our own
+ * WAN address, a trigger. */
 static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
 	enum ptrig_reason reason = pt_flow_established(skb, f);
 	__u32 proto = pt_packet_proto_index(&f->p);
@@ -30,6 +30,10 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 		if (reason != PT_GO_ON)
 			return reason;
 	}
+	if (!f->p.first_fragment)
+		reason = pt_hairpin_from_lan(skb, f);
+	if (reason != PT_GO_ON)
+		return reason;
 	entry = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
 	if (entry)
 		return pt_trigger_note(skb, &f->p, f->l3, f->gen, entry);
@@ -63,6 +67,8 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = side == PTRIG_SIDE_LAN ? pt_lan_ingress(skb, &f) : pt_wan_ingress(skb, &f);
 	else if (reason == PTRIG_ICMP)
 		reason = pt_icmp_arrives(skb, &f);
+	if (reason == PTRIG_ICMP && side == PTRIG_SIDE_LAN)
+		reason = pt_hairpin_icmp(skb, &f);
 	if (reason == PTRIG_FRAGMENT_PASSED)
 		reason = pt_fragment_up(skb, &f);
 	return pt_verdict_tc(skb, reason, l3, &f.hop);

@@ -61,6 +61,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_hops", array<ptrig_hop>(PTRIG_HOPS)},
 		{"pt_port_use", array<__u32>(PTRIG_USE_SIZE)},
 		{"pt_halfopen", hash<ptrig_session_key, ptrig_session>(halfopen, cpus)},
+		{"pt_hairpins", hash<ptrig_session_key, ptrig_hairpin>(2ULL * PTRIG_HAIRPINS, cpus)},
 		{"pt_cands", array<ptrig_cand>(PTRIG_CANDS)},
 		{"pt_conns", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
 		{"pt_pending", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},

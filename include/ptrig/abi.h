@@ -236,6 +236,7 @@ enum ptrig_session_state {
 
 #define PTRIG_SESSION_NEXTHOP 0x01U   /* oif, dmac, smac and mtu are known */
 #define PTRIG_SESSION_L3 0x02U        /* oif has no Ethernet header */
+#define PTRIG_SESSION_HAIRPIN 0x04U   /* the remote is the WAN address and stands for a LAN host, see pt_hairpins */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
 #define PTRIG_SESSION_FIN 0x10U       /* a FIN has passed in this direction */
 #define PTRIG_SESSION_OWN 0x40U       /* began with the host's own packet from an open port */
@@ -264,6 +265,21 @@ struct ptrig_session {
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u16 mtu; /* of oif; 0: not known */
+	__u16 pad;
+};
+
+/*
+ * pt_hairpins: hash, keys as of pt_sessions; the client's half of a hairpinned session, a pair that begins and ends
+ * with the session. Example: 192.168.77.12:4000 to the open port WAN 203.0.113.2:113 of 192.168.77.11 has
+ * {.77.12, .2, 4000, 113, TCP, SIDE_LAN} -> {.2, 4000}, the new source, and
+ * {.2, .2, 113, 4000, TCP, SIDE_WAN} -> {.77.12, 4000}, the new destination; its session is the one of the remote
+ * 203.0.113.2:4000, with PTRIG_SESSION_HAIRPIN.
+ */
+#define PTRIG_HAIRPINS 8192U
+struct ptrig_hairpin {
+	__be32 addr;
+	__u32 via; /* side LAN: as in ptrig_session */
+	__be16 port;
 	__u16 pad;
 };
 

@@ -51,7 +51,7 @@
 	X(HALF_OPEN, REDIRECT, "rewritten and sent on by a half-open session")                                         \
 	X(ESTABLISHED, REDIRECT, "the host's first answer: the session is established")                                \
 	X(ICMP_FORWARDED, REDIRECT, "an ICMP error about a session's packet, translated and sent on")                  \
-	X(FAILED, DROP, "the packet could not be rewritten")                                                           \
+	X(FAILED, DROP, "the packet could not be rewritten, or in a hairpin not be sent on")                           \
 	X(CANDIDATE, PASS, "may trigger a rule once it has left by the WAN")                                           \
 	X(SPOOFED, PASS, "from the LAN with a source that is not its sender's")                                        \
 	X(FRESH, GRANT, "trigger of a lease that was refreshed this second")                                           \

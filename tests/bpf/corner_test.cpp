@@ -21,12 +21,6 @@ TEST_F(Corner, NothingThatArrivesAtTheWanTriggers) {
 	EXPECT_EQ(usage().leases, 0U);
 }
 
-TEST_F(Corner, AnOpenPortIsClosedFromTheLan) {
-	granted({media()});
-	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kWan} / kKnock), PTRIG_NOT_TRIGGER);
-	EXPECT_TRUE(sessions().empty());
-}
-
 TEST_F(Corner, TriggersThatNowLeaveByAnotherWanTakeTheLeaseThere) {
 	granted({media()});
 	age_lease("media", minutes(1));

@@ -45,6 +45,7 @@ void set_sizes(bpf_object *object, const Sizes &s) {
 							   {"pt_leases", s.leases},
 							   {"pt_sessions", 2 * s.sessions},
 							   {"pt_halfopen", 2 * s.halfopen},
+							   {"pt_hairpins", 2 * s.hairpins},
 							   {"pt_conns", s.conns},
 							   {"pt_hosts", s.hosts},
 							   {"pt_pending", s.conns},

@@ -27,7 +27,8 @@ Kind kind_of(enum ptrig_reason reason);
 const char *name_of(unsigned reason);
 
 struct Sizes {
-	std::uint32_t rules = 64, lists = 64, leases = 64, sessions = 128, halfopen = 128, conns = 64, hosts = 64;
+	std::uint32_t rules = 64, lists = 64, leases = 64, sessions = 128, halfopen = 128, conns = 64, hosts = 64,
+		      hairpins = 64;
 };
 
 /// The programs; those of XDP last.

@@ -47,8 +47,10 @@ void DatapathTest::use(const Sizes &sizes) {
 }
 
 void DatapathTest::TearDown() {
-	if (dp_ && books_)
-		check_books();
+	if (!dp_ || !books_)
+		return;
+	check_books();
+	check_hairpins(sessions());
 }
 
 enum ptrig_reason DatapathTest::moved(const std::vector<std::uint64_t> &before) const {

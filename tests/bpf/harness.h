@@ -141,6 +141,7 @@ protected:
 private:
 	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
 	void check_books() const;
+	void check_hairpins(const std::vector<Pair> &pairs) const;
 	void use_maps();
 	Datapath *dp_ = nullptr;
 	std::unique_ptr<Datapath> own_;

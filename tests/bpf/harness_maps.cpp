@@ -327,6 +327,25 @@ ptrig_last DatapathTest::last(const std::string &rule) const {
 	return must(dp_->map<std::uint32_t, ptrig_last>("pt_last").lookup(rule_id(rule) & 0xffff)).value();
 }
 
+void DatapathTest::check_hairpins(const std::vector<Pair> &pairs) const {
+	const auto clients = dp_->map<ptrig_session_key, ptrig_hairpin>("pt_hairpins");
+	std::size_t wanted = 0;
+	for (const Pair &pair : pairs) {
+		if (!((pair.lan.flags | pair.wan.flags) & PTRIG_SESSION_HAIRPIN))
+			continue;
+		wanted += 2;
+		EXPECT_FALSE(pair.lan.fast || pair.wan.fast) << "XDP knows nothing of it";
+		ptrig_session_key back = pair.lan_key;
+		back.saddr = pair.lan.addr, back.sport = pair.lan.port, back.side = PTRIG_SIDE_WAN;
+		const auto client = must(clients.lookup(back));
+		ASSERT_TRUE(client) << "a hairpinned session without its client";
+		const auto source = must(clients.lookup(mirror(back, {.addr = client->addr, .port = client->port})));
+		ASSERT_TRUE(source) << "a client without its other direction";
+		EXPECT_EQ(std::pair(source->addr, source->port), std::pair(back.daddr, back.dport));
+	}
+	EXPECT_EQ(must(clients.keys()).size(), wanted) << "clients without a session";
+}
+
 void DatapathTest::check_books() const {
 	const auto pairs = sessions();
 	const auto halfopen = std::count_if(pairs.begin(), pairs.end(), [](const Pair &p) { return p.halfopen; });

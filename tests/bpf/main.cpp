@@ -17,7 +17,6 @@ using ptrig::test::Kind;
 /// Reasons that no packet can be given in a test run, and why.
 const std::map<enum ptrig_reason, const char *> kExcepted{
 	{PTRIG_CONNS_FULL, "no packet's reason: its rule's `refused` counts it while the packet is granted"},
-	{PTRIG_FAILED, "a rewriting helper fails only without memory: nothing here can make it"},
 };
 
 class EveryReason : public ::testing::Environment {
