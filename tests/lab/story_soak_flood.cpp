@@ -95,7 +95,7 @@ TEST_P(Soak, HalfOpenFlood) {
 	const unsigned shots = count(20000, 1000000);
 	std::mt19937 random(seed());
 	nft("add rule inet lab input iifname wan0 ct state new drop\n"); // as gateways do
-	up(game() + rule("second", "4001/udp", "6100-6101/tcp+udp"), "max_sessions = 65536\n");
+	run_daemon(game() + rule("second", "4001/udp", "6100-6101/tcp+udp"), "max_sessions = 65536\n");
 	trigger(lan1());
 	trigger(lan2(), {kRemote1, 4001});
 	const auto [remote, host] = connect_in(6000, lan1());
@@ -172,8 +172,8 @@ std::uint64_t counted_by(const NetNs &host, const std::string &name) {
 TEST_P(Soak, RandomProbes) {
 	const unsigned probes = count(50000, 10000000);
 	std::mt19937 random(seed());
-	up(rule("game", "4000/udp", "6000-6010/tcp+udp', '7000-7004=8000/udp", "timeout = '2h'"),
-	   "max_sessions = 65536\n", "[limits]\nnew_sessions_per_second = 0\n");
+	run_daemon(rule("game", "4000/udp", "6000-6010/tcp+udp', '7000-7004=8000/udp", "timeout = '2h'"),
+		   "max_sessions = 65536\n", "[limits]\nnew_sessions_per_second = 0\n");
 	trigger(lan1());
 	for (const NetNs *host : {&lan1(), &lan2()})
 		must(*host, {"nft", "-f", "-"}, kCounting);
