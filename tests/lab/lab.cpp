@@ -21,6 +21,8 @@ std::string with_defaults(const std::vector<std::pair<std::string, std::string>>
 	return text + more + "\n";
 }
 
+constexpr size_t kMostShown = 8192; ///< bytes of each list that a failed story shows
+
 constexpr const char *kFirewall = R"(
 flush ruleset
 table ip lab_nat {
@@ -109,7 +111,7 @@ void Lab::TearDown() {
 	if (HasFailure())
 		for (const Words &words : {Words{"status"}, {"rule", "list"}, {"lease", "list"}, {"session", "list"}}) {
 			const Output output = ptrig(words);
-			std::cout << output.out << output.err;
+			std::cout << output.out.substr(0, kMostShown) << output.err;
 		}
 	listening_.clear();
 	std::error_code ignored;

@@ -1,17 +1,11 @@
 // Changing the rules of a living gateway: apply, rule …, export; under traffic, and with as many rules as there can be.
-#include "tests/lab/lab.h"
-
-#include <iostream>
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <atomic>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <sstream>
-#include <thread>
-#include <vector>
+
+#include "tests/lab/flow.h"
+#include "tests/lab/lab.h"
 
 namespace lab {
 
@@ -28,70 +22,6 @@ std::string Apply::read(const std::string &path) const {
 }
 
 namespace {
-
-/// Numbered datagrams from one socket to a port at a steady rate, and which of them have arrived at another.
-class Flow {
-public:
-	Flow(const Fd &from, const Endpoint &to, const Fd &at, int per_second)
-	    : from_(from), at_(at), per_ms_(per_second / 1000), seen_(1 << 20) {
-		udp_connect(from_, to);
-		const int size = 64 << 20;
-		setsockopt(at_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-		receiver_ = std::thread([this] { receive(); });
-		sender_ = std::thread([this] { send(); });
-	}
-	~Flow() { finish(); }
-	Flow(const Flow &) = delete;
-	Flow &operator=(const Flow &) = delete;
-
-	/// Stop sending and wait for the rest to arrive. How many were sent, and how many of them never came.
-	std::pair<unsigned, unsigned> finish() {
-		if (!sender_.joinable())
-			return {sent_, 0};
-		stop_ = true;
-		sender_.join();
-		eventually(2s, [&] { return arrived_ >= sent_; });
-		done_ = true;
-		receiver_.join();
-		return {sent_, sent_ - arrived_};
-	}
-	unsigned sent() const { return sent_; }
-
-private:
-	void send() {
-		const auto start = Clock::now();
-		while (!stop_ && sent_ + unsigned(per_ms_) < seen_.size()) {
-			const auto due =
-				std::chrono::duration_cast<milliseconds>(Clock::now() - start).count() * per_ms_;
-			while (sent_ < due) {
-				const unsigned number = sent_;
-				if (::send(from_.get(), &number, sizeof(number), 0) == ssize_t(sizeof(number)))
-					sent_ = number + 1;
-			}
-			poll(nullptr, 0, 1);
-		}
-	}
-	void receive() {
-		while (!done_) {
-			const auto got = udp_receive(at_, 20ms);
-			unsigned number = 0;
-			if (!got || got->data.size() != sizeof(number))
-				continue;
-			std::memcpy(&number, got->data.data(), sizeof(number));
-			if (number < seen_.size() && !seen_[number]) {
-				seen_[number] = true;
-				arrived_++;
-			}
-		}
-	}
-
-	const Fd &from_, &at_;
-	const int per_ms_;
-	std::vector<bool> seen_;
-	std::atomic<unsigned> sent_ = 0, arrived_ = 0;
-	std::atomic<bool> stop_ = false, done_ = false;
-	std::thread receiver_, sender_;
-};
 
 std::string numbered_rules(unsigned count) {
 	std::string rules;

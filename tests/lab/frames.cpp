@@ -1,0 +1,154 @@
+// Ethernet, IPv4, UDP and TCP headers with finished checksums, sent by packet(7); see frames.h.
+#include "tests/lab/frames.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <system_error>
+
+namespace lab {
+
+namespace {
+
+constexpr size_t kIp = ETH_HLEN, kTransport = kIp + sizeof(iphdr);
+
+std::uint32_t words(const std::uint8_t *data, size_t size, std::uint32_t sum = 0) {
+	for (size_t i = 0; i < size; i++)
+		sum += std::uint32_t(data[i]) << (i % 2 == 0 ? 8 : 0);
+	return sum;
+}
+
+std::uint16_t folded(std::uint32_t sum) {
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return htons(static_cast<std::uint16_t>(~sum));
+}
+
+template <typename Header> void put(std::array<std::uint8_t, 60> &bytes, size_t at, const Header &header) {
+	std::memcpy(bytes.data() + at, &header, sizeof(header));
+}
+
+size_t put_transport(std::array<std::uint8_t, 60> &bytes, const Shot &shot) {
+	if (shot.tcp) {
+		tcphdr tcp{};
+		tcp.source = htons(shot.from_port);
+		tcp.dest = htons(shot.to_port);
+		tcp.seq = htonl(shot.from);
+		tcp.doff = sizeof(tcp) / 4;
+		tcp.syn = 1;
+		tcp.window = htons(64000);
+		put(bytes, kTransport, tcp);
+		return sizeof(tcp);
+	}
+	udphdr udp{};
+	udp.source = htons(shot.from_port);
+	udp.dest = htons(shot.to_port);
+	udp.len = htons(sizeof(udp) + 4);
+	put(bytes, kTransport, udp);
+	return sizeof(udp) + 4;
+}
+
+} // namespace
+
+MacBytes to_mac(const std::string &text) {
+	std::array<unsigned, 6> parts{};
+	if (std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4],
+			&parts[5]) != 6)
+		throw std::invalid_argument("not a MAC address: " + text);
+	MacBytes mac{};
+	std::copy(parts.begin(), parts.end(), mac.begin());
+	return mac;
+}
+
+std::string to_string(const MacBytes &mac) {
+	char text[18];
+	std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+		      mac[5]);
+	return text;
+}
+
+std::uint32_t to_number(const std::string &address) {
+	in_addr number{};
+	if (inet_pton(AF_INET, address.c_str(), &number) != 1)
+		throw std::invalid_argument("not an address: " + address);
+	return ntohl(number.s_addr);
+}
+
+std::string to_address(std::uint32_t number) {
+	const in_addr address{htonl(number)};
+	char text[INET_ADDRSTRLEN];
+	return inet_ntop(AF_INET, &address, text, sizeof(text));
+}
+
+FrameSender::FrameSender(const NetNs &where, const std::string &device, const MacBytes &to) : to_(to) {
+	socket_ = where.inside([&] {
+		Fd fd(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+		sockaddr_ll at{};
+		at.sll_family = AF_PACKET;
+		at.sll_ifindex = static_cast<int>(if_nametoindex(device.c_str()));
+		if (fd.get() < 0 || at.sll_ifindex == 0 ||
+		    bind(fd.get(), reinterpret_cast<sockaddr *>(&at), sizeof(at)) < 0)
+			throw std::system_error(errno, std::generic_category(), "packet socket on " + device);
+		return fd;
+	});
+}
+
+void FrameSender::add(const MacBytes &from, const Shot &shot) {
+	auto &bytes = frames_.emplace_back().bytes;
+	std::copy(to_.begin(), to_.end(), bytes.begin());
+	std::copy(from.begin(), from.end(), bytes.begin() + ETH_ALEN);
+	bytes[12] = 0x08; // IPv4
+	const size_t size = put_transport(bytes, shot);
+	iphdr ip{};
+	ip.version = 4;
+	ip.ihl = 5;
+	ip.ttl = 64;
+	ip.protocol = shot.tcp ? IPPROTO_TCP : IPPROTO_UDP;
+	ip.tot_len = htons(static_cast<std::uint16_t>(sizeof(ip) + size));
+	ip.saddr = htonl(shot.from);
+	ip.daddr = htonl(shot.to);
+	ip.check = folded(words(reinterpret_cast<const std::uint8_t *>(&ip), sizeof(ip)));
+	put(bytes, kIp, ip);
+	std::uint32_t sum =
+		words(reinterpret_cast<const std::uint8_t *>(&ip.saddr), 8, ip.protocol + std::uint32_t(size));
+	sum = words(bytes.data() + kTransport, size, sum);
+	const std::uint16_t check = folded(sum);
+	put(bytes, kTransport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
+}
+
+unsigned FrameSender::send() {
+	std::vector<iovec> parts(frames_.size());
+	std::vector<mmsghdr> messages(frames_.size());
+	for (size_t i = 0; i < frames_.size(); i++) {
+		parts[i] = {frames_[i].bytes.data(), frames_[i].bytes.size()};
+		messages[i].msg_hdr.msg_iov = &parts[i];
+		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+	unsigned refused = 0;
+	for (size_t done = 0; done < messages.size();) {
+		const int n = sendmmsg(socket_.get(), messages.data() + done, unsigned(messages.size() - done), 0);
+		if (n > 0) {
+			done += static_cast<size_t>(n);
+			continue;
+		}
+		if (errno != ENOBUFS)
+			throw std::system_error(errno, std::generic_category(), "send frames");
+		refused++;
+		done++;
+	}
+	frames_.clear();
+	return refused;
+}
+
+} // namespace lab

@@ -1,0 +1,47 @@
+// The fixture of the stories that count: how often, what they may lose, and the kernel's log meanwhile.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "loader/gateway.h"
+#include "tests/lab/lab.h"
+
+namespace lab {
+
+/// The kernel's messages from now on.
+class KernelLog {
+public:
+	KernelLog();
+	/// Those that tell of a fault in the kernel; throws if the log cannot be read.
+	std::vector<std::string> faults();
+
+private:
+	Fd fd_;
+};
+
+class Soak : public Lab {
+protected:
+	void SetUp() override;
+	void TearDown() override;
+
+	/// `full` times PTRIG_SOAK, if that is set, but never less than `few`.
+	static unsigned count(unsigned few, unsigned full);
+	/// PTRIG_SOAK_SEED or one that is always the same; printed.
+	static unsigned seed();
+	/// A line "soak: …" that says what was counted.
+	void report(const std::string &counted) const;
+	/// The leases, read from the maps in this process.
+	std::vector<ptrig::LeaseView> lease_views() const;
+	std::uint64_t conntrack_count() const;
+	/// Frames that a device between host and remote has dropped for want of room: never ptrig's doing.
+	std::uint64_t device_drops() const;
+	std::uint64_t received_by_wan() const;
+	/// Rename over: whoever reads it sees the old text or the new one.
+	void replace(const std::string &path, const std::string &text) const;
+
+private:
+	std::optional<KernelLog> log_;
+};
+
+} // namespace lab
