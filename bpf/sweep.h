@@ -105,7 +105,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, info->id, over, ended))
 			w->found.leases++;
 	}
-	if (w->op == PTRIG_ADMIN_SWEEP)
+	if (w->op != PTRIG_ADMIN_CLOSE_LEASES)
 		pt_sweep_lease_forget(w, key, lease, rule);
 	return 0;
 }
@@ -159,17 +159,23 @@ int pt_admin(struct ptrig_admin *args) {
 	struct pt_sweep w = {.gen = pt_generation(), .now = bpf_ktime_get_boot_ns(), .op = args->op, .found = *args};
 
 	w.config = pt_config_get(w.gen);
-	if (!w.config)
+	const struct ptrig_usage *usage = pt_usage_get();
+
+	if (!w.config || !usage)
 		return 1;
 	w.found.leases = w.found.sessions = w.found.halfopen = w.found.conns = 0;
-	if (w.op == PTRIG_ADMIN_SWEEP || w.op == PTRIG_ADMIN_CLOSE_LEASES)
+	bool all = w.op == PTRIG_ADMIN_SWEEP;
+
+	/* A walk costs what the table's size says, however little it holds. */
+	if ((all || w.op == PTRIG_ADMIN_SWEEP_LEASES || w.op == PTRIG_ADMIN_CLOSE_LEASES) && usage->leases)
 		bpf_for_each_map_elem(&pt_leases, pt_sweep_lease, &w, 0);
-	if (w.op == PTRIG_ADMIN_SWEEP || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) {
+	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->halfopen)
 		bpf_for_each_map_elem(&pt_halfopen, pt_sweep_halfopen, &w, 0);
+	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->sessions)
 		bpf_for_each_map_elem(&pt_sessions, pt_sweep_established, &w, 0);
-	}
-	if (w.op == PTRIG_ADMIN_SWEEP) {
+	if (all && usage->conns)
 		bpf_for_each_map_elem(&pt_conns, pt_sweep_conn, &w, 0);
+	if (all) {
 		bpf_for_each_map_elem(&pt_pending, pt_sweep_pending, &w, 0);
 		bpf_for_each_map_elem(&pt_hosts, pt_sweep_host, &w, 0);
 	}

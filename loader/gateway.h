@@ -154,7 +154,9 @@ public:
 	Result<CloseResult> close_leases(const Filter &filter, bool kill);
 	Result<std::uint32_t> close_sessions(const Filter &filter);
 
-	Result<SweepResult> sweep();
+	/// Delete what has ended by time. Nothing depends on it but the tables' room, their counts, and the events of
+	/// leases that end; `leases_only` is quick however many sessions there are.
+	Result<SweepResult> sweep(bool leases_only = false);
 	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal
 	/// entry; nothing if another process writes just now: nothing was done then, and it is to be tried again soon.
 	Result<std::optional<std::vector<std::string>>> reconcile();

@@ -40,8 +40,9 @@ Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request) {
 	return request;
 }
 
-Result<SweepResult> Gateway::sweep() {
-	auto swept = run_admin(impl_->dir, request_of(PTRIG_ADMIN_SWEEP, PTRIG_EXPIRED));
+Result<SweepResult> Gateway::sweep(bool leases_only) {
+	const std::uint32_t op = leases_only ? PTRIG_ADMIN_SWEEP_LEASES : PTRIG_ADMIN_SWEEP;
+	auto swept = run_admin(impl_->dir, request_of(op, PTRIG_EXPIRED));
 	if (!swept)
 		return tl::unexpected(within("sweep", std::move(swept.error())));
 	return SweepResult{swept->leases, swept->sessions, swept->halfopen, swept->conns};

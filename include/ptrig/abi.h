@@ -444,6 +444,7 @@ enum ptrig_admin_op {
 	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
 	PTRIG_ADMIN_CLOSE_SESSIONS = 3, /* end the sessions, half-open too, that match */
 	PTRIG_ADMIN_LOOK = 4,           /* TC looks at every session's next packet: the rules have changed */
+	PTRIG_ADMIN_SWEEP_LEASES = 5,   /* SWEEP, of leases alone */
 };
 struct ptrig_admin {
 	__u32 op;

@@ -54,6 +54,21 @@ TEST_F(Admin, SweepEndsAndForgetsLeases) {
 	EXPECT_EQ(trigger(kB, kInvite), PTRIG_GRANTED);
 }
 
+TEST_F(Admin, SweepOfLeasesLeavesSessionsForLater) {
+	granted({media()});
+	established();
+	age_sessions(minutes(6));
+	age_lease("media", minutes(10));
+	const ptrig_admin leases = admin({.op = PTRIG_ADMIN_SWEEP_LEASES});
+	EXPECT_EQ(leases.leases, 1U);
+	EXPECT_EQ(leases.sessions, 0U);
+	EXPECT_EQ(sessions().size(), 1U);
+	admin({.op = PTRIG_ADMIN_SWEEP_LEASES});
+	EXPECT_FALSE(lease("media")) << "forgotten, too";
+	EXPECT_EQ(sweep().sessions, 1U);
+	EXPECT_EQ(hosts(), 0U);
+}
+
 TEST_F(Admin, SweepKeepsAnEndedLeaseThroughItsCooldown) {
 	Rule rule = media();
 	rule.cooldown = minutes(2);
