@@ -68,7 +68,7 @@
 	X(HOST_LEASES, REFUSE, "the host has all the leases it may have")                                              \
 	X(LEASES_FULL, REFUSE, "the lease table is full")                                                              \
 	X(CONNS_FULL, REFUSE, "the table of trigger connections is full")                                              \
-	X(BUSY, REFUSE, "the lease is being removed this very moment")                                                 \
+	X(BUSY, REFUSE, "the lease is being changed or removed this very moment")                                      \
 	X(EXPIRED, END, "idle for the rule's timeout")                                                                 \
 	X(LIFETIME, END, "reached the rule's max_lifetime")                                                            \
 	X(CONNECTION_CLOSED, END, "the connection that triggered it has ended")                                        \
