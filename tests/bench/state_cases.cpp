@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fmt/format.h>
 #include <fstream>
@@ -102,7 +103,7 @@ void run_sweep(const Options &options, Report &report) {
 	const std::uint32_t expired = options.quick ? 1U << 16 : 1U << 20;
 	std::vector<double> cpu, inbound, control;
 	for (int round = 0; round < std::min(options.rounds, 3); round++) {
-		Wanted wanted{expired, expired + 1024};
+		Wanted wanted{expired, std::min(expired + 1024, 1U << 20)};
 		Ptrig ptrig("xdp", wanted);
 		// They expire by a shorter time limit, all but the one that goes on.
 		wanted.udp_timeout = "5s";
