@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "loader/netlink_message.h"
 #include "loader/netlink_socket.h"
 
 namespace ptrig {
@@ -46,33 +47,6 @@ XdpSlot parse_xdp(const NetlinkAttrs &attrs) {
 	}
 	slot.prog_id = id.value_or(0);
 	return slot;
-}
-
-Link parse_link(const nlmsghdr *message) {
-	const auto *header = static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(message));
-	NetlinkAttrs attrs(message, sizeof *header);
-	NetlinkAttrs info = attrs.nest(IFLA_LINKINFO);
-	Link link;
-	link.ifindex = static_cast<std::uint32_t>(header->ifi_index);
-	link.name = attrs.text(IFLA_IFNAME);
-	link.kind = info.text(IFLA_INFO_KIND);
-	link.slave_kind = info.text(IFLA_INFO_SLAVE_KIND);
-	link.up = header->ifi_flags & IFF_UP;
-	link.running = header->ifi_flags & IFF_RUNNING;
-	link.mtu = attrs.u32(IFLA_MTU).value_or(0);
-	link.arphrd = header->ifi_type;
-	link.ethernet = header->ifi_type == ARPHRD_ETHER || header->ifi_type == ARPHRD_LOOPBACK;
-	link.master = attrs.u32(IFLA_MASTER).value_or(0);
-	link.lower = attrs.u32(IFLA_LINK).value_or(0);
-	link.lower_elsewhere = attrs.has(IFLA_LINK_NETNSID);
-	link.qdisc = attrs.text(IFLA_QDISC);
-	link.xdp = parse_xdp(attrs.nest(IFLA_XDP));
-	const auto *mac = attrs.get(IFLA_ADDRESS);
-	if (link.ethernet && mac != nullptr && mnl_attr_get_payload_len(mac) == 6) {
-		link.mac.emplace();
-		std::memcpy(link.mac->bytes.data(), mnl_attr_get_payload(mac), 6);
-	}
-	return link;
 }
 
 /// What rtnetlink does not tell of hardware: its driver, and whether it is Wi-Fi. By ioctl, because
@@ -117,6 +91,36 @@ void fill_getlink(nlmsghdr *message, std::uint32_t ifindex) {
 
 } // namespace
 
+std::optional<Link> parse_link(const nlmsghdr *message) {
+	const auto *header = header_of<ifinfomsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
+	NetlinkAttrs attrs(message, sizeof *header);
+	NetlinkAttrs info = attrs.nest(IFLA_LINKINFO);
+	Link link;
+	link.ifindex = static_cast<std::uint32_t>(header->ifi_index);
+	link.name = attrs.text(IFLA_IFNAME);
+	link.kind = info.text(IFLA_INFO_KIND);
+	link.slave_kind = info.text(IFLA_INFO_SLAVE_KIND);
+	link.up = header->ifi_flags & IFF_UP;
+	link.running = header->ifi_flags & IFF_RUNNING;
+	link.mtu = attrs.u32(IFLA_MTU).value_or(0);
+	link.arphrd = header->ifi_type;
+	link.ethernet = header->ifi_type == ARPHRD_ETHER || header->ifi_type == ARPHRD_LOOPBACK;
+	link.master = attrs.u32(IFLA_MASTER).value_or(0);
+	link.lower = attrs.u32(IFLA_LINK).value_or(0);
+	link.lower_elsewhere = attrs.has(IFLA_LINK_NETNSID);
+	link.qdisc = attrs.text(IFLA_QDISC);
+	link.xdp = parse_xdp(attrs.nest(IFLA_XDP));
+	const auto *mac = attrs.get(IFLA_ADDRESS);
+	if (link.ethernet && mac != nullptr && mnl_attr_get_payload_len(mac) == 6) {
+		link.mac.emplace();
+		std::memcpy(link.mac->bytes.data(), mnl_attr_get_payload(mac), 6);
+	}
+	return link;
+}
+
 Result<std::vector<Link>> read_links() {
 	auto answer = netlink_dump(NETLINK_ROUTE, [](nlmsghdr *message) { fill_getlink(message, 0); });
 	if (!answer) {
@@ -124,8 +128,8 @@ Result<std::vector<Link>> read_links() {
 	}
 	std::vector<Link> links;
 	for (const auto *message : answer->messages()) {
-		if (message->nlmsg_type == RTM_NEWLINK) {
-			links.push_back(parse_link(message));
+		if (auto link = parse_link(message); link && message->nlmsg_type == RTM_NEWLINK) {
+			links.push_back(std::move(*link));
 		}
 	}
 	ask_drivers(links);
@@ -145,7 +149,9 @@ Result<std::optional<Link>> read_link(std::uint32_t ifindex) {
 	}
 	std::vector<Link> links;
 	for (const auto *message : answer->messages()) {
-		links.push_back(parse_link(message));
+		if (auto link = parse_link(message)) {
+			links.push_back(std::move(*link));
+		}
 	}
 	ask_drivers(links);
 	return links.empty() ? std::optional<Link>() : std::optional<Link>(links.front());

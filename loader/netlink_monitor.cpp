@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "loader/netlink.h"
+#include "loader/netlink_message.h"
 #include "loader/netlink_socket.h"
 
 namespace ptrig {
@@ -14,7 +15,10 @@ namespace ptrig {
 namespace {
 
 std::optional<Change> parse_link_change(const nlmsghdr *message) {
-	const auto *header = static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(message));
+	const auto *header = header_of<ifinfomsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
 	NetlinkAttrs attrs(message, sizeof *header);
 	// A bridge tells of its ports in the same group; its "deleted" means that the device left the bridge.
 	bool gone = message->nlmsg_type == RTM_DELLINK && header->ifi_family != AF_BRIDGE;
@@ -23,7 +27,10 @@ std::optional<Change> parse_link_change(const nlmsghdr *message) {
 }
 
 std::optional<Change> parse_address_change(const nlmsghdr *message) {
-	const auto *header = static_cast<const ifaddrmsg *>(mnl_nlmsg_get_payload(message));
+	const auto *header = header_of<ifaddrmsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
 	NetlinkAttrs attrs(message, sizeof *header);
 	auto local = attrs.u32(IFA_LOCAL) ? attrs.u32(IFA_LOCAL) : attrs.u32(IFA_ADDRESS);
 	if (header->ifa_family != AF_INET || !local) {
@@ -36,7 +43,10 @@ std::optional<Change> parse_address_change(const nlmsghdr *message) {
 }
 
 std::optional<Change> parse_route_change(const nlmsghdr *message) {
-	const auto *header = static_cast<const rtmsg *>(mnl_nlmsg_get_payload(message));
+	const auto *header = header_of<rtmsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
 	NetlinkAttrs attrs(message, sizeof *header);
 	if (header->rtm_family != AF_INET || header->rtm_dst_len != 0 ||
 	    attrs.u32(RTA_TABLE).value_or(header->rtm_table) != RT_TABLE_MAIN) {
@@ -44,6 +54,14 @@ std::optional<Change> parse_route_change(const nlmsghdr *message) {
 	}
 	return Change{Change::Kind::kRoute, attrs.u32(RTA_OIF).value_or(0), {}, std::nullopt};
 }
+
+void append(std::vector<Change> &changes, Change change) {
+	if (changes.empty() || !(changes.back() == change)) {
+		changes.push_back(std::move(change));
+	}
+}
+
+} // namespace
 
 std::optional<Change> parse_change(const nlmsghdr *message) {
 	switch (message->nlmsg_type) {
@@ -60,14 +78,6 @@ std::optional<Change> parse_change(const nlmsghdr *message) {
 		return std::nullopt;
 	}
 }
-
-void append(std::vector<Change> &changes, Change change) {
-	if (changes.empty() || !(changes.back() == change)) {
-		changes.push_back(std::move(change));
-	}
-}
-
-} // namespace
 
 struct NetworkMonitor::Impl {
 	mnl_socket *socket = nullptr;

@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 
 #include "loader/netlink.h"
+#include "loader/netlink_message.h"
 #include "loader/netlink_socket.h"
 
 namespace ptrig {
@@ -21,8 +22,25 @@ Prefix prefix_of(Ip4 address, std::uint8_t bits) {
 	return Prefix{Ip4{address.value & mask}, bits};
 }
 
+/// A table is dumped in the order of its destinations, so past 0.0.0.0 there is no default route: a gateway
+/// with the whole internet's routes is not read to the end.
+bool past_default(const nlmsghdr *message) {
+	const auto *header = header_of<rtmsg>(message);
+	if (header == nullptr) {
+		return false;
+	}
+	NetlinkAttrs attrs(message, sizeof *header);
+	return message->nlmsg_type == RTM_NEWROUTE && header->rtm_table == RT_TABLE_MAIN &&
+	       attrs.u32(RTA_DST).value_or(0) != 0;
+}
+
+} // namespace
+
 std::optional<Address> parse_address(const nlmsghdr *message) {
-	const auto *header = static_cast<const ifaddrmsg *>(mnl_nlmsg_get_payload(message));
+	const auto *header = header_of<ifaddrmsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
 	NetlinkAttrs attrs(message, sizeof *header);
 	auto address = attrs.u32(IFA_ADDRESS);
 	auto local = attrs.u32(IFA_LOCAL);
@@ -41,13 +59,11 @@ std::optional<Address> parse_address(const nlmsghdr *message) {
 	return own;
 }
 
-struct DefaultRoute {
-	std::uint32_t metric = 0;
-	std::vector<std::uint32_t> ifindexes;
-};
-
 std::optional<DefaultRoute> parse_default_route(const nlmsghdr *message) {
-	const auto *header = static_cast<const rtmsg *>(mnl_nlmsg_get_payload(message));
+	const auto *header = header_of<rtmsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
 	NetlinkAttrs attrs(message, sizeof *header);
 	if (message->nlmsg_type != RTM_NEWROUTE || header->rtm_family != AF_INET || header->rtm_dst_len != 0 ||
 	    header->rtm_type != RTN_UNICAST || header->rtm_tos != 0 ||
@@ -71,17 +87,6 @@ std::optional<DefaultRoute> parse_default_route(const nlmsghdr *message) {
 	}
 	return route.ifindexes.empty() ? std::nullopt : std::optional(route);
 }
-
-/// A table is dumped in the order of its destinations, so past 0.0.0.0 there is no default route: a gateway
-/// with the whole internet's routes is not read to the end.
-bool past_default(const nlmsghdr *message) {
-	const auto *header = static_cast<const rtmsg *>(mnl_nlmsg_get_payload(message));
-	NetlinkAttrs attrs(message, sizeof *header);
-	return message->nlmsg_type == RTM_NEWROUTE && header->rtm_table == RT_TABLE_MAIN &&
-	       attrs.u32(RTA_DST).value_or(0) != 0;
-}
-
-} // namespace
 
 Result<std::vector<Address>> read_addresses() {
 	auto answer = netlink_dump(NETLINK_ROUTE, [](nlmsghdr *message) {
