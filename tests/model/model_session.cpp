@@ -150,6 +150,14 @@ std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
 		end(s);
 		return finish(gone, in, PTRIG_HALF_OPEN);
 	}
+	// The other host's own packet has taken the WAN port towards this remote meanwhile.
+	Input back = in;
+	back.from_lan = false;
+	back.near = s->wan_port;
+	if (find(back, false)) {
+		end(s);
+		return Output{.reason = PTRIG_SESSIONS_FULL};
+	}
 	s->state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
 	s->seen = now_;
 	s->lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length};
