@@ -82,7 +82,9 @@ Swept sweep(Ptrig &ptrig) {
 	const Stream stream(ptrig.rig());
 	std::thread sweeper([&] {
 		pin_to_cpu(0);
-		std::this_thread::sleep_for(300ms); // the stream is under way
+		const std::uint64_t at_first = ptrig.rig().received();
+		if (!lab::eventually(10s, [&] { return ptrig.rig().received() > at_first; }))
+			return; // no stream: a rate of 0 says so
 		const double before = stream.during([] { std::this_thread::sleep_for(200ms); });
 		const double start = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
 		const double rate = stream.during([&] {
