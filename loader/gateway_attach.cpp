@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "loader/bpf_link.h"
+#include "loader/classifier.h"
 #include "loader/gateway_impl.h"
 #include "loader/system.h"
 #include "loader/tc.h"
@@ -33,6 +35,13 @@ struct PinnedProgram {
 		return PinnedProgram{std::move(*fd), info.id};
 	}
 };
+
+/// Both sides of an interface; `made_clsact`: its clsact goes too, if nobody else uses it.
+Done detach_classifiers(const std::string &dir, std::uint32_t ifindex, bool made_clsact) {
+	return classifier_detach({dir, ifindex, TcSide::kIngress}, false).and_then([&] {
+		return classifier_detach({dir, ifindex, TcSide::kEgress}, made_clsact);
+	});
+}
 
 class Attacher {
 public:
@@ -198,7 +207,7 @@ Done Attacher::attach(const WantedInterface &interface) {
 	if (!lan || wanted_.lan_egress)
 		done = attach_side(link, TcSide::kEgress, (lan ? "pt_lan_out" : "pt_wan_out") + suffix, entry);
 	else
-		done = tc_detach(link.ifindex, TcSide::kEgress, false);
+		done = classifier_detach({dir_, link.ifindex, TcSide::kEgress}, false);
 	if (!done)
 		return done;
 	done = attach_xdp(link, entry);
@@ -213,20 +222,21 @@ Done Attacher::attach(const WantedInterface &interface) {
 
 Done Attacher::attach_side(const Link &link, TcSide side, const std::string &name, ptrig_iface &entry) {
 	auto wanted = program(name);
-	auto there = tc_query(link.ifindex, side);
+	const ClassifierPlace place(dir_, link.ifindex, side);
+	auto there = classifier_query(place);
 	if (!wanted)
 		return tl::unexpected(std::move(wanted.error()));
 	if (!there)
 		return tl::unexpected(std::move(there.error()));
-	if (!options_.replace && *there == (*wanted)->id)
+	if (!options_.replace && *there && (*there)->settled && (*there)->prog_id == (*wanted)->id)
 		return {};
-	auto attached = tc_attach(link.ifindex, side, (*wanted)->fd.get());
+	auto attached = classifier_attach(place, (*wanted)->fd.get());
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));
 	if (attached->created_clsact)
 		entry.flags |= kIfaceMadeClsact;
 	if (was_attached(link.ifindex) && !*there && name.rfind("pt_lan_out", 0) != 0)
-		report_.lines.push_back(fmt::format("{}: the {} filter was gone: attached again", link.name,
+		report_.lines.push_back(fmt::format("{}: the {} program was gone: attached again", link.name,
 						    side == TcSide::kIngress ? "ingress" : "egress"));
 	return {};
 }
@@ -265,14 +275,14 @@ Done Attacher::attach_xdp(const Link &link, ptrig_iface &entry) {
 Done Attacher::start_xdp(const Link &link, XdpContext context, ptrig_iface &entry) {
 	const std::string pin = link_pin(dir_, link.ifindex);
 	auto wanted = program(entry.flags & PTRIG_IFACE_LAN ? "pt_xdp_lan" : "pt_xdp_wan");
-	auto there = xdp_query(pin);
+	auto there = link_query(pin);
 	if (!wanted)
 		return tl::unexpected(std::move(wanted.error()));
 	if (!there)
 		return tl::unexpected(std::move(there.error()));
 	const bool attached = *there && (*there)->ifindex == link.ifindex;
 	if (options_.replace || !attached || (*there)->prog_id != (*wanted)->id) {
-		auto done = xdp_attach(link.ifindex, (*wanted)->fd.get(), pin);
+		auto done = link_attach(link.ifindex, LinkHook::kXdp, (*wanted)->fd.get(), pin);
 		if (!done)
 			return tl::unexpected(std::move(done.error()));
 		if (!attached && entry.flags & kIfaceXdpAttached)
@@ -293,7 +303,7 @@ Done Attacher::start_xdp(const Link &link, XdpContext context, ptrig_iface &entr
 
 Done Attacher::stop_xdp(std::uint32_t ifindex, ptrig_iface &entry) {
 	entry.flags &= ~(PTRIG_IFACE_XDP | kIfaceXdpAttached);
-	return xdp_detach(link_pin(dir_, ifindex)).and_then([&] { return devs_.erase(ifindex); });
+	return link_detach(link_pin(dir_, ifindex)).and_then([&] { return devs_.erase(ifindex); });
 }
 
 Done Attacher::detach_unwanted() {
@@ -319,17 +329,9 @@ Done Attacher::detach(std::uint32_t ifindex, const ptrig_iface &entry) {
 	const auto known = attached_.find(ifindex);
 	const std::uint32_t flags = entry.flags | (known == attached_.end() ? 0 : known->second.flags);
 	ptrig_iface ignored{};
-	return tc_detach(ifindex, TcSide::kIngress, false)
-		.and_then([&] { return tc_detach(ifindex, TcSide::kEgress, flags & kIfaceMadeClsact); })
+	return detach_classifiers(dir_, ifindex, flags & kIfaceMadeClsact)
 		.and_then([&] { return stop_xdp(ifindex, ignored); })
 		.and_then([&] { return ifaces_.erase(ifindex); });
-}
-
-/// Both filters of an interface; `made_clsact`: its clsact goes too, if nobody else uses it.
-Done detach_filters(std::uint32_t ifindex, bool made_clsact) {
-	return tc_detach(ifindex, TcSide::kIngress, false).and_then([&] {
-		return tc_detach(ifindex, TcSide::kEgress, made_clsact);
-	});
 }
 
 } // namespace
@@ -345,7 +347,8 @@ Done detach_all(const std::string &dir, bool everywhere) {
 		if (!links)
 			return tl::unexpected(std::move(links.error()));
 		for (const Link &link : *links)
-			if (auto done = check_not_anothers(dir, link) ? detach_filters(link.ifindex, false) : Done{};
+			if (auto done = check_not_anothers(dir, link) ? detach_classifiers(dir, link.ifindex, false)
+								      : Done{};
 			    !done)
 				return done;
 	} else {
@@ -353,7 +356,7 @@ Done detach_all(const std::string &dir, bool everywhere) {
 		if (!ifaces)
 			return tl::unexpected(std::move(ifaces.error()));
 		for (const auto &[ifindex, entry] : *ifaces)
-			if (auto done = detach_filters(ifindex, entry.flags & kIfaceMadeClsact); !done)
+			if (auto done = detach_classifiers(dir, ifindex, entry.flags & kIfaceMadeClsact); !done)
 				return done;
 	}
 	std::error_code ignored;
@@ -361,7 +364,7 @@ Done detach_all(const std::string &dir, bool everywhere) {
 	for (const auto &entry : std::filesystem::directory_iterator(dir + "/link", ignored))
 		links.push_back(entry.path().string());
 	for (const auto &link : links)
-		if (auto done = xdp_detach(link); !done)
+		if (auto done = link_detach(link); !done)
 			return done;
 	return {};
 }

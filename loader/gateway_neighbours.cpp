@@ -1,10 +1,11 @@
-// Gateways pinned elsewhere: two of them on one interface would take its one filter from each other.
+// Gateways pinned elsewhere: two of them on one interface would take its packets from each other.
 #include <filesystem>
 #include <mntent.h>
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 
+#include "loader/bpf_link.h"
 #include "loader/gateway_impl.h"
 #include "loader/tc.h"
 
@@ -53,19 +54,28 @@ std::string pins_with(std::uint32_t id) {
 	return {};
 }
 
+/// What may be a gateway's on that side. Of what is wrong there whoever attaches is told.
+std::vector<std::uint32_t> programs_of(std::uint32_t ifindex, TcSide side) {
+	std::vector<std::uint32_t> programs;
+	if (const auto linked = tcx_programs(ifindex, side); linked && *linked)
+		programs = **linked;
+	if (const auto filter = tc_query(ifindex, side); filter && *filter)
+		programs.push_back(**filter);
+	return programs;
+}
+
 } // namespace
 
 Done check_not_anothers(const std::string &dir, const Link &link) {
 	for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
-		const auto program = tc_query(link.ifindex, side);
-		if (!program || !*program)
-			continue; // whoever attaches is told of what is wrong there
-		std::error_code code;
-		const std::string owner = pins_with(**program);
-		if (!owner.empty() && !fs::equivalent(owner, dir, code))
-			return fail(fmt::format("{} belongs to the gateway at {}: take that down first (ptrig "
-						"--pin-dir {} down), or name other interfaces",
-						link.name, owner, owner));
+		for (const std::uint32_t program : programs_of(link.ifindex, side)) {
+			std::error_code code;
+			const std::string owner = pins_with(program);
+			if (!owner.empty() && !fs::equivalent(owner, dir, code))
+				return fail(fmt::format("{} belongs to the gateway at {}: take that down first (ptrig "
+							"--pin-dir {} down), or name other interfaces",
+							link.name, owner, owner));
+		}
 	}
 	return {};
 }

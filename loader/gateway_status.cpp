@@ -4,10 +4,10 @@
 
 #include <fmt/format.h>
 
+#include "loader/classifier.h"
 #include "loader/gateway_impl.h"
 #include "loader/rule_file.h"
 #include "loader/system.h"
-#include "loader/tc.h"
 
 namespace ptrig {
 
@@ -63,8 +63,8 @@ Result<std::vector<RefusedCount>> read_counters(const std::string &dir) {
 /// Interfaces of one side, by the names of the configuration and what is attached.
 class Sides {
 public:
-	Sides(const Network &network, const std::map<std::uint32_t, ptrig_iface> &ifaces)
-	    : network_(network), ifaces_(ifaces) {}
+	Sides(const std::string &dir, const Network &network, const std::map<std::uint32_t, ptrig_iface> &ifaces)
+	    : dir_(dir), network_(network), ifaces_(ifaces) {}
 
 	std::vector<InterfaceView> views(const std::vector<std::string> &names, std::uint32_t role) const {
 		std::vector<InterfaceView> views;
@@ -94,10 +94,10 @@ public:
 				warnings.push_back(waiting(view.name));
 				continue;
 			}
-			const auto filter = tc_query(view.ifindex, TcSide::kIngress);
-			if (filter && !*filter)
+			const auto program = classifier_query({dir_, view.ifindex, TcSide::kIngress});
+			if (program && !*program)
 				warnings.push_back(view.name +
-						   ": ptrig's filter has been removed from it (the daemon or "
+						   ": ptrig's program has been removed from it (the daemon or "
 						   "`ptrig up` puts it back)");
 		}
 		return warnings;
@@ -125,6 +125,7 @@ private:
 		return view;
 	}
 
+	const std::string &dir_;
 	const Network &network_;
 	const std::map<std::uint32_t, ptrig_iface> &ifaces_;
 };
@@ -242,7 +243,7 @@ Result<StatusView> Gateway::status() const {
 	view.config = (*live)->config_path;
 	view.pin_dir = impl_->dir;
 	const GatewayConfig &config = (*live)->config.gateway;
-	const Sides sides(*network, *ifaces);
+	const Sides sides(impl_->dir, *network, *ifaces);
 	view.wan = sides.views(config.wan, PTRIG_IFACE_WAN);
 	view.lan = sides.views(config.lan, PTRIG_IFACE_LAN);
 	view.rules = (*live)->config.rules.size();

@@ -1,4 +1,4 @@
-// XDP attachment, native only, through links pinned on a bpffs, and the choice of devices for it.
+// The choice of devices for XDP, native only.
 #pragma once
 
 #include <cstdint>
@@ -42,25 +42,5 @@ XdpChoice xdp_possible(const Link &link, const XdpContext &context);
 /// Do frames that XDP redirects into this device arrive, and may they (PTRIG_IFACE_XDP)? Ask after attaching, with
 /// features read after attaching. On kernels that cannot tell, only for hardware in the table of drivers.
 bool xdp_takes_redirects(const Link &link, const XdpContext &context);
-
-/// A pinned XDP link.
-struct XdpLink {
-	std::uint32_t prog_id = 0;
-	std::uint32_t ifindex = 0; ///< 0: its device is gone, or something detached it
-	bool operator==(const XdpLink &) const = default;
-};
-/// The link pinned at `pin_path`; unset if nothing is pinned there.
-Result<std::optional<XdpLink>> xdp_query(const std::string &pin_path);
-
-struct XdpAttached {
-	bool replaced = false; ///< the link was there and has the new program now, with no packet between
-};
-/// Attach `prog_fd` in native mode and pin the link, or give the link that is pinned there and still attached to this
-/// device the new program. A pinned link of another or vanished device is removed first. Never falls back to generic
-/// mode. Errors: another program in the slot (names interface and program id), or the driver's refusal.
-Result<XdpAttached> xdp_attach(std::uint32_t ifindex, int prog_fd, const std::string &pin_path);
-
-/// Detach the link pinned there and remove the pin. Done if there is none.
-Done xdp_detach(const std::string &pin_path);
 
 } // namespace ptrig

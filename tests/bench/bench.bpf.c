@@ -5,6 +5,7 @@
  * scale: one that drops, and one that makes a forwarding DNAT's header writes without any look-up.
  */
 #include <linux/bpf.h>
+#include <linux/pkt_cls.h>
 
 #include <bpf/bpf_helpers.h>
 
@@ -195,6 +196,13 @@ int bench_read_lan(struct xdp_md *ctx) {
 SEC("xdp")
 int bench_drop(struct xdp_md *ctx) {
 	return bench_sink(ctx);
+}
+
+/* At every place where ptrig has a TC program, to see what the place costs. */
+SEC("tc")
+int pt_idle(struct __sk_buff *skb) {
+	(void)skb;
+	return TC_ACT_UNSPEC;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -83,12 +83,14 @@ public:
 		}
 		const std::string table = name == "nft" ? kRecipe : name == "dnat" ? kStatic : "";
 		lab::must(rig().gateway(), {"nft", "-f", "-"}, "table ip bench {" + (kMasquerade + table) + "}\n");
+		if (name == "idle")
+			rig().attach_idle();
 		// As long as ptrig's: no session may end while it is measured.
 		rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout", "3600");
 		rig().gateway().sysctl("netfilter/nf_conntrack_udp_timeout_stream", "3600");
 		if (name == "nft")
 			trigger(rig(), wanted.sinks);
-		if (wanted.sinks && name != "masquerade")
+		if (wanted.sinks && (name == "nft" || name == "dnat"))
 			establish(wanted.sessions);
 	}
 

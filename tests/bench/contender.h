@@ -68,8 +68,8 @@ void trigger(Rig &rig, bool sinks = true);
 Rate talk(Rig &rig, std::uint32_t first, std::uint32_t flows);
 
 /// By name: drop, touch, read, nft (the port-triggering recipe), dnat (static, nftables), forward (no NAT),
-/// masquerade (NAT of what goes out, nothing open), tc, xdp, auto (ptrig). Ready to be measured. Throws if it cannot be
-/// set up or its sessions do not come about.
+/// masquerade (NAT of what goes out, nothing open), idle (the same, and programs that do nothing where ptrig has its
+/// own), tc, xdp, auto (ptrig). Ready to be measured. Throws if it cannot be set up or its sessions do not come about.
 std::unique_ptr<Contender> make_contender(const std::string &name, const Wanted &wanted);
 
 } // namespace bench

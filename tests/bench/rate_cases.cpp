@@ -77,11 +77,11 @@ std::vector<RateCase> rule_cases() {
 }
 
 std::vector<RateCase> ordinary_cases() {
-	const std::vector<std::string> three{"masquerade", "tc", "xdp"};
+	const std::vector<std::string> those{"masquerade", "idle", "tc", "xdp"};
 	const std::vector<Target> untouched{{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}};
 	return {
-		{"ordinary out", BENCH_OUT, 1, 65536, three, untouched, kOrdinary},
-		{"ordinary in", BENCH_IN, 1, 65536, three, untouched, kOrdinary},
+		{"ordinary out", BENCH_OUT, 1, 65536, those, untouched, kOrdinary},
+		{"ordinary in", BENCH_IN, 1, 65536, those, untouched, kOrdinary},
 	};
 }
 

@@ -15,11 +15,16 @@
 #include <vector>
 
 #include "bench/bench.skel.h"
+#include "loader/tc.h"
 #include "tests/lab/process.h"
 
 namespace bench {
 
 namespace {
+
+// linux/bpf.h of kernel 6.6; before, programs are filters.
+constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 
 constexpr std::uint64_t kChecked = 16384;
 
@@ -122,6 +127,25 @@ void Rig::attach(const lab::NetNs &where, const std::string &device, int program
 	const int code = where.inside([&] { return -bpf_xdp_attach(index, program, XDP_FLAGS_DRV_MODE, nullptr); });
 	if (code != 0)
 		give_up("attach XDP to " + device + " in " + where.name(), code);
+}
+
+void Rig::attach_idle() {
+	const int program = bpf_program__fd(bpf_->progs.pt_idle);
+	for (const auto &[device, side] : {std::pair{"lan0", ptrig::TcSide::kIngress},
+					   {"wan0", ptrig::TcSide::kIngress},
+					   {"wan0", ptrig::TcSide::kEgress}}) {
+		const std::uint32_t index = index_of(gw_, device);
+		const auto hook = side == ptrig::TcSide::kIngress ? kTcxIngress : kTcxEgress;
+		lab::Fd link(
+			gw_.inside([&] { return bpf_link_create(program, static_cast<int>(index), hook, nullptr); }));
+		if (link.get() >= 0) {
+			links_.push_back(std::move(link));
+			continue;
+		}
+		const auto filter = gw_.inside([&, side = side] { return ptrig::tc_attach(index, side, program); });
+		if (!filter)
+			throw std::runtime_error(filter.error().what);
+	}
 }
 
 void Rig::attach_limit(Limit limit) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/bench/bench_abi.h"
 #include "tests/lab/netns.h"
@@ -47,6 +48,9 @@ public:
 	enum class Limit { kDrop, kTouch, kRead };
 	void attach_limit(Limit limit);
 
+	/// TC programs that pass everything, where ptrig would have its own.
+	void attach_idle();
+
 	/// Throws unless each of some frames of `plan` is delivered as it should be: MAC addresses, TTL, checksums over
 	/// the whole frame, and the translated address and port, which are `addr` and `port` (packet order).
 	void check(const bench_plan &plan, std::uint32_t addr, std::uint16_t port);
@@ -71,6 +75,7 @@ private:
 
 	lab::NetNs gw_, host_, remote_;
 	std::unique_ptr<ptrig_bench_bpf, void (*)(ptrig_bench_bpf *)> bpf_;
+	std::vector<lab::Fd> links_; ///< of attach_idle()
 };
 
 /// Keep this thread, and what it starts, on one CPU.

@@ -1,12 +1,15 @@
 // What the loader reads from and does to a real kernel's network: links, TC filters, XDP links, changes.
 #include <algorithm>
 #include <bpf/bpf.h>
+#include <filesystem>
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "loader/bpf_link.h"
+#include "loader/classifier.h"
 #include "loader/netlink.h"
 #include "loader/system.h"
 #include "loader/tc.h"
@@ -285,6 +288,66 @@ TEST_F(Attach, TcIngressQdiscHasNoEgress) {
 	});
 }
 
+TEST_F(Attach, ClassifierStandsByTcxOrAmongFilters) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1");
+		const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), TcSide::kIngress);
+		std::filesystem::create_directory("/sys/fs/bpf/link");
+		const int first = tc_program("pt_first"), second = tc_program("pt_second");
+		const bool tcx = tcx_programs(place.ifindex, place.side).value().has_value();
+		const auto linked = [&] {
+			return tcx_programs(place.ifindex, place.side).value().value_or(std::vector<std::uint32_t>());
+		};
+		const auto filtered = [&] { return tc_query(place.ifindex, place.side).value(); };
+		EXPECT_FALSE(classifier_query(place).value());
+		ASSERT_TRUE(classifier_attach(place, first));
+		EXPECT_EQ(linked().size(), tcx ? 1U : 0U);
+		EXPECT_EQ(filtered().has_value(), !tcx);
+		EXPECT_EQ(clsact(place.ifindex), tcx ? "none" : "clsact") << "no qdisc where none is needed";
+		auto there = classifier_query(place).value();
+		EXPECT_TRUE(there && there->settled && there->prog_id == prog_id(first));
+		EXPECT_TRUE(classifier_attach(place, second)->replaced);
+		EXPECT_EQ(classifier_query(place).value()->prog_id, prog_id(second));
+
+		sh("tc qdisc replace dev v0 clsact && tc filter add dev v0 ingress pref 10 u32 match u32 0 0");
+		EXPECT_EQ(classifier_query(place).value()->settled, !tcx)
+			<< "others' filters are to run at their place";
+		ASSERT_TRUE(classifier_attach(place, second));
+		EXPECT_TRUE(linked().empty());
+		EXPECT_EQ(filtered(), prog_id(second));
+		EXPECT_TRUE(classifier_query(place).value()->settled);
+
+		sh("tc filter del dev v0 ingress pref 10");
+		EXPECT_EQ(classifier_query(place).value()->settled, !tcx);
+		EXPECT_TRUE(classifier_attach(place, first)->replaced);
+		EXPECT_EQ(filtered().has_value(), !tcx);
+		EXPECT_EQ(classifier_query(place).value()->prog_id, prog_id(first));
+		ASSERT_TRUE(classifier_detach(place, false));
+		EXPECT_FALSE(classifier_query(place).value());
+		EXPECT_TRUE(linked().empty());
+		EXPECT_TRUE(classifier_detach(place, true)) << "nothing to remove";
+		EXPECT_EQ(clsact(place.ifindex), "none");
+	});
+}
+
+TEST_F(Attach, ClassifierRunsAfterOthersTcxPrograms) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1");
+		const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), TcSide::kEgress);
+		std::filesystem::create_directory("/sys/fs/bpf/link");
+		if (!tcx_programs(place.ifindex, place.side).value())
+			return; // a kernel without tcx
+		const int other = tc_program("other"), own = tc_program("pt_own");
+		ASSERT_TRUE(link_attach(place.ifindex, LinkHook::kTcEgress, other, "/sys/fs/bpf/other"));
+		ASSERT_TRUE(classifier_attach(place, own));
+		const std::vector<std::uint32_t> both{prog_id(other), prog_id(own)};
+		EXPECT_EQ(tcx_programs(place.ifindex, place.side).value().value(), both);
+		ASSERT_TRUE(classifier_detach(place, true));
+		EXPECT_EQ(tcx_programs(place.ifindex, place.side).value().value(), std::vector{prog_id(other)});
+		EXPECT_FALSE(classifier_attach({"/sys/fs/bpf", 9999, TcSide::kIngress}, own)) << "no such device";
+	});
+}
+
 TEST_F(Attach, XdpLink) {
 	isolated([] {
 		sh("ip link add v0 type veth peer name v1 && ip link add v2 type veth peer name v3");
@@ -292,28 +355,28 @@ TEST_F(Attach, XdpLink) {
 		const std::string pin = "/sys/fs/bpf/v0";
 		int first = xdp_program("pt_first"), second = xdp_program("pt_second");
 		ASSERT_GE(first, 0);
-		EXPECT_EQ(xdp_query(pin).value(), std::nullopt);
-		auto attached = xdp_attach(v0, first, pin);
+		EXPECT_EQ(link_query(pin).value(), std::nullopt);
+		auto attached = link_attach(v0, LinkHook::kXdp, first, pin);
 		ASSERT_TRUE(attached) << attached.error().what;
 		EXPECT_FALSE(attached->replaced);
-		EXPECT_EQ(xdp_query(pin).value().value().prog_id, prog_id(first));
-		EXPECT_EQ(xdp_query(pin).value().value().ifindex, v0);
+		EXPECT_EQ(link_query(pin).value().value().prog_id, prog_id(first));
+		EXPECT_EQ(link_query(pin).value().value().ifindex, v0);
 		EXPECT_EQ(read_link(v0).value().value().xdp.mode, XdpSlot::Mode::kNative);
-		auto again = xdp_attach(v0, second, pin);
+		auto again = link_attach(v0, LinkHook::kXdp, second, pin);
 		ASSERT_TRUE(again) << again.error().what;
 		EXPECT_TRUE(again->replaced);
 		EXPECT_EQ(read_link(v0).value().value().xdp.prog_id, prog_id(second));
 		// The pin of a device that is gone, or another, is taken along.
 		sh("ip link del v0");
-		EXPECT_EQ(xdp_query(pin).value().value().ifindex, 0U);
-		auto moved = xdp_attach(index_of("v2"), first, pin);
+		EXPECT_EQ(link_query(pin).value().value().ifindex, 0U);
+		auto moved = link_attach(index_of("v2"), LinkHook::kXdp, first, pin);
 		ASSERT_TRUE(moved) << moved.error().what;
 		EXPECT_FALSE(moved->replaced);
-		EXPECT_EQ(xdp_query(pin).value().value().ifindex, index_of("v2"));
-		EXPECT_TRUE(xdp_detach(pin));
-		EXPECT_EQ(xdp_query(pin).value(), std::nullopt);
+		EXPECT_EQ(link_query(pin).value().value().ifindex, index_of("v2"));
+		EXPECT_TRUE(link_detach(pin));
+		EXPECT_EQ(link_query(pin).value(), std::nullopt);
 		EXPECT_EQ(read_link(index_of("v2")).value().value().xdp.mode, XdpSlot::Mode::kNone);
-		EXPECT_TRUE(xdp_detach(pin)) << "nothing to remove";
+		EXPECT_TRUE(link_detach(pin)) << "nothing to remove";
 	});
 }
 
@@ -325,22 +388,22 @@ TEST_F(Attach, XdpSlotTaken) {
 		ASSERT_EQ(bpf_obj_pin(other, "/sys/fs/bpf/other"), 0);
 		sh("ip link set v0 xdpdrv pinned /sys/fs/bpf/other && ip link set v2 xdpgeneric pinned "
 		   "/sys/fs/bpf/other");
-		auto taken = xdp_attach(index_of("v0"), own, "/sys/fs/bpf/v0");
+		auto taken = link_attach(index_of("v0"), LinkHook::kXdp, own, "/sys/fs/bpf/v0");
 		ASSERT_FALSE(taken);
 		EXPECT_EQ(taken.error().what.find("attach XDP to v0: its XDP slot is taken by program id " +
 						  std::to_string(prog_id(other))),
 			  0U)
 			<< taken.error().what;
-		auto generic = xdp_attach(index_of("v2"), own, "/sys/fs/bpf/v2");
+		auto generic = link_attach(index_of("v2"), LinkHook::kXdp, own, "/sys/fs/bpf/v2");
 		ASSERT_FALSE(generic);
 		EXPECT_NE(generic.error().what.find("(generic mode)"), std::string::npos) << generic.error().what;
 		EXPECT_EQ(read_link(index_of("v0")).value().value().xdp.prog_id, prog_id(other));
-		auto bridge = xdp_attach(index_of("br0"), own, "/sys/fs/bpf/br0");
+		auto bridge = link_attach(index_of("br0"), LinkHook::kXdp, own, "/sys/fs/bpf/br0");
 		ASSERT_FALSE(bridge);
 		EXPECT_NE(bridge.error().what.find("does not take a native XDP program"), std::string::npos)
 			<< bridge.error().what;
 		EXPECT_EQ(read_link(index_of("br0")).value().value().xdp.mode, XdpSlot::Mode::kNone) << "never generic";
-		EXPECT_EQ(xdp_query("/sys/fs/bpf/br0").value(), std::nullopt);
+		EXPECT_EQ(link_query("/sys/fs/bpf/br0").value(), std::nullopt);
 	});
 }
 

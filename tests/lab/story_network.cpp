@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
+#include <linux/pkt_cls.h>
 #include <net/if.h>
 
 #include <fcntl.h>
@@ -17,23 +18,44 @@ protected:
 	/// Somebody else's XDP program, which passes everything, on a device of the gateway.
 	Fd attach_foreign_xdp(const std::string &device);
 	std::string datapath_of(const std::string &device) const;
+	/// Somebody else's filter, of a priority before ptrig's, which drops everything that arrives.
+	void add_dropping_filter(const std::string &device);
 	void remake_lan();
 	void remake_wan();
 };
 LAB_STORIES(Network);
 
-Fd Network::attach_foreign_xdp(const std::string &device) {
-	const bpf_insn pass_all[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
-				     {.code = BPF_JMP | BPF_EXIT}};
-	Fd program(bpf_prog_load(BPF_PROG_TYPE_XDP, "foreign", "GPL", pass_all, 2, nullptr));
+/// Somebody else's program, which says the same of every packet.
+Fd load_foreign(bpf_prog_type type, int verdict) {
+	const bpf_insn code[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = verdict},
+				 {.code = BPF_JMP | BPF_EXIT}};
+	Fd program(bpf_prog_load(type, "foreign", "GPL", code, 2, nullptr));
 	if (program.get() < 0)
-		throw std::runtime_error("load the foreign XDP program");
+		throw std::runtime_error("load the foreign program");
+	return program;
+}
+
+Fd Network::attach_foreign_xdp(const std::string &device) {
+	Fd program = load_foreign(BPF_PROG_TYPE_XDP, XDP_PASS);
 	const int error = gw().inside([&] {
 		return bpf_xdp_attach(int(if_nametoindex(device.c_str())), program.get(), XDP_FLAGS_DRV_MODE, nullptr);
 	});
 	if (error != 0)
 		throw std::runtime_error("attach the foreign XDP program");
 	return program;
+}
+
+void Network::add_dropping_filter(const std::string &device) {
+	tc({"qdisc", "replace", "dev", device, "clsact"});
+	const Fd program = load_foreign(BPF_PROG_TYPE_SCHED_CLS, TC_ACT_SHOT);
+	const int error = gw().inside([&] {
+		DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = int(if_nametoindex(device.c_str())),
+				    .attach_point = BPF_TC_INGRESS);
+		DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = program.get(), .handle = 1, .priority = 777);
+		return bpf_tc_attach(&hook, &opts);
+	});
+	if (error != 0)
+		throw std::runtime_error("attach the foreign filter");
 }
 
 std::string Network::datapath_of(const std::string &device) const {
@@ -236,6 +258,35 @@ TEST_P(Network, ForeignFilterAndClsactSurvive) {
 	EXPECT_EQ(ptrig({"down"}).status, 0);
 	EXPECT_TRUE(foreign());
 	EXPECT_NE(must(gw(), {"tc", "qdisc", "show", "dev", "wan0"}).find("clsact"), std::string::npos);
+}
+
+/// What others filter before ptrig's priority never reaches it, whenever their filter came.
+TEST_P(Network, AForeignFilterThatComesLaterHasItsSay) {
+	up(game());
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	add_dropping_filter("wan0");
+	EXPECT_EQ(ptrig({"up"}).status, 0);
+	EXPECT_EQ(who_gets_udp(6001), "nobody") << "ptrig took it before the filter saw it";
+	tc({"filter", "del", "dev", "wan0", "ingress", "pref", "777"});
+	EXPECT_EQ(ptrig({"up"}).status, 0);
+	EXPECT_EQ(who_gets_udp(6001), "lan1");
+}
+
+TEST_P(Network, AProgramThatWasDetachedIsPutBack) {
+	up(game());
+	const std::string pin =
+		kPins + "/link/tc_" + std::to_string(gw().inside([] { return if_nametoindex("wan0"); })) + "_ingress";
+	if (std::filesystem::exists(pin))
+		must(gw(), {"bpftool", "link", "detach", "pinned", pin});
+	else
+		tc({"filter", "del", "dev", "wan0", "ingress"});
+	const std::string warned = ptrig({"status"}).out;
+	EXPECT_NE(warned.find("wan0: ptrig's program has been removed from it"), std::string::npos) << warned;
+	const Output again = ptrig({"up"});
+	EXPECT_EQ(again.status, 0) << again.err;
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 
 TEST_P(Network, TakenXdpSlotIsRefusedOrLeftToTc) {
