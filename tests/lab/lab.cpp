@@ -95,7 +95,7 @@ void Lab::build() {
 	if (xdp()) // XDP sees no unfinished checksums, and a veth takes redirected frames only with NAPI (GRO)
 		for (const NetNs *host : {&lan1(), &lan2(), &wan()})
 			must(*host, {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
-	nft(kFirewall);
+	load_firewall();
 	for (const NetNs *host : {&lan1(), &lan2()}) // links come up in their own time
 		if (!eventually(5s, [&] { return try_trigger(*host, {kRemote1, 9}, {}, 50ms).has_value(); }))
 			throw std::runtime_error(host->name() + " does not reach the remote");
@@ -124,7 +124,7 @@ void Lab::TearDown() {
 }
 
 void Lab::tidy_up() {
-	nft(kFirewall);
+	load_firewall();
 	const std::string gateway = *ground_->up_with;
 	apply("", gateway);
 	ptrig({"session", "close", "--all"});
@@ -162,6 +162,10 @@ void Lab::ip(const NetNs &where, const std::string &commands) {
 	spoiled_ = true;
 	must(where, {"ip", "-batch", "-"}, commands);
 }
+void Lab::load_firewall() {
+	nft(kFirewall);
+}
+
 void Lab::tc(const Words &words) {
 	spoiled_ = true;
 	Words all{"tc"};

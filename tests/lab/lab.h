@@ -63,6 +63,7 @@ protected:
 	/// Lines for ip -batch. The network is then no longer as it was, and ends with the story.
 	void ip(const NetNs &where, const std::string &commands);
 	void nft(const std::string &commands);
+	void load_firewall();                                          ///< the ruleset that the network begins with
 	void sysctl(const std::string &key, const std::string &value); ///< of the gateway; as ip()
 	void tc(const Words &words);                                   ///< likewise
 
@@ -136,9 +137,10 @@ private:
 	std::vector<std::unique_ptr<Process>> background_;
 };
 
-#define LAB_STORIES(Suite)                                                                                             \
+#define LAB_STORIES_OF(Suite, ...)                                                                                     \
 	INSTANTIATE_TEST_SUITE_P(                                                                                      \
-		, Suite, testing::Values("tc", "xdp"),                                                                 \
+		, Suite, testing::Values(__VA_ARGS__),                                                                 \
 		[](const testing::TestParamInfo<const char *> &story) { return std::string(story.param); })
+#define LAB_STORIES(Suite) LAB_STORIES_OF(Suite, "tc", "xdp")
 
 } // namespace lab
