@@ -111,6 +111,7 @@ private:
 	Source second_, reconcile_;
 	std::uint64_t sweep_all_at_ = 0; ///< monotonic; leases are swept each second all the same
 	LineLimit limit_{kLinesPerSecond};
+	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
 	std::string network_trouble_, sweep_trouble_, events_trouble_;
 };
@@ -248,6 +249,8 @@ Done Daemon::run() {
 	sd_notify(0, "STOPPING=1\nSTATUS=leaving; the datapath stays");
 	if (code < 0)
 		return system_error("wait for events", -code);
+	if (lost_)
+		return tl::unexpected(std::move(*lost_));
 	say(LOG_NOTICE, "leaving; the datapath stays (ptrig down removes it)");
 	return {};
 }
@@ -289,6 +292,10 @@ void Daemon::reconcile() {
 
 int Daemon::on_second() {
 	say_limited("");
+	if (auto present = gateway_->present(); !present) {
+		lost_ = std::move(present.error());
+		return sd_event_exit(loop_.get(), 0);
+	}
 	const std::uint64_t start = monotonic_us();
 	const bool all = start >= sweep_all_at_;
 	const auto swept = gateway_->sweep(!all);

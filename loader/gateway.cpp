@@ -72,6 +72,19 @@ Result<Gateway> Gateway::open(const std::string &pin_dir) {
 	return Gateway(std::move(*impl));
 }
 
+Done Gateway::present() const {
+	const auto pinned = Map<std::uint32_t, ptrig_state>::open(impl_->dir, "pt_state", Access::kRead);
+	if (!pinned)
+		return fail(fmt::format("the gateway at {} is gone: its pins have been removed", impl_->dir));
+	const auto here = check_sizes(impl_->state.fd(), "pt_state", sizeof(std::uint32_t), sizeof(ptrig_state));
+	const auto there = check_sizes(pinned->fd(), "pt_state", sizeof(std::uint32_t), sizeof(ptrig_state));
+	if (!here || !there)
+		return tl::unexpected(here ? there.error() : here.error());
+	if (here->id != there->id)
+		return fail(fmt::format("the gateway at {} is gone: another one is up in its place", impl_->dir));
+	return {};
+}
+
 Config Gateway::config() const {
 	auto live = impl_->live();
 	return live ? (*live)->config : Config{};
