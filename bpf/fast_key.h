@@ -66,10 +66,10 @@ static __always_inline __u32 pt_fast_index(__u64 hash, __u32 nth, __u32 side) {
 
 static __always_inline bool pt_port_used(__u32 side, __u8 proto, __u16 port) {
 	__u32 proto_index = proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
-	__u32 index = PTRIG_USE_INDEX(side, proto_index, port);
-	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
+	__u32 index = PTRIG_USE_INDEX(side, proto_index, port), word = index / 64;
+	const __u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word);
 
-	return sessions && *sessions;
+	return used && *used >> (index % 64) & 1;
 }
 
 /* A MAC address to its place in a frame. struct ethhdr is packed, and memcpy() goes byte by byte there. */

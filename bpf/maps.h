@@ -11,6 +11,7 @@ PT_MAP(pt_config, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_config, 2, 0);
 PT_MAP(pt_trig_ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_PORT_TABLE_SIZE, BPF_F_MMAPABLE);
 PT_MAP(pt_open_ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_PORT_TABLE_SIZE, BPF_F_MMAPABLE);
 PT_MAP(pt_host_ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_PORT_TABLE_SIZE, BPF_F_MMAPABLE);
+PT_MAP(pt_port_use, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_USE_SIZE, BPF_F_MMAPABLE);
 PT_MAP(pt_lists, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_list, 2 * 4096, BPF_F_MMAPABLE); /* * 2 * max_port_lists */
 PT_MAP(pt_rules, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_rule, 2 * 4096, BPF_F_MMAPABLE); /* * 2 * max_rules */
 PT_MAP(pt_prefixes, BPF_MAP_TYPE_LPM_TRIE, struct ptrig_prefix_key, __u32, 1 << 20, BPF_F_NO_PREALLOC);

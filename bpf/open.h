@@ -237,7 +237,7 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 		pt_session_uncount(key, &lan_side, wan_side.packets, wan_side.bytes);
 		if (f->hairpin)
 			pt_client_forget(key, &lan_side);
-		return PTRIG_SESSIONS_FULL;
+		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;
 	}
 	if (f->hairpin)
 		return PTRIG_ESTABLISHED;
@@ -285,7 +285,7 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 		pt_halfopen_end(&key, lan, lan->seen_ns);
 	} else {
 		reason = pt_halfopen_promote(skb, f, &key, lan, wan, &wan_key, config, now);
-		if (reason == PTRIG_SESSIONS_FULL)
+		if (reason != PTRIG_ESTABLISHED && reason != PTRIG_HALF_OPEN)
 			return reason;
 		if (lease && rule && rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
 			pt_lease_touch(lease, lease->info.id, now);

@@ -92,18 +92,29 @@ static __always_inline bool pt_session_forged(struct __sk_buff *skb, __u32 l3, _
 	return via && via != pt_via(skb->ifindex, NULL) && (!eth || via != pt_via(skb->ifindex, eth->h_source));
 }
 
+/* The bit follows the count: who clears it looks again, so that a session that came meanwhile has it. */
+static __always_inline void pt_port_count(__u32 side, __u32 proto, __be16 port, __s32 more) {
+	__u32 index = PTRIG_USE_INDEX(side, proto, bpf_ntohs(port)), word = index / 64;
+	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
+	__u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word), bit = 1ULL << (index % 64);
+
+	if (!sessions || !used)
+		return;
+	__u32 before = __sync_fetch_and_add(sessions, more);
+
+	if (more < 0 && before == 1) {
+		__sync_fetch_and_and(used, ~bit);
+		before = __sync_fetch_and_add(sessions, 0) ? 0 : 1;
+	}
+	if (!before)
+		__sync_fetch_and_or(used, bit);
+}
 static __always_inline void pt_ports_count(const struct ptrig_session_key *lan_key, const struct ptrig_session *lan,
 					   __s32 more) {
 	__u32 proto = lan_key->proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
-	__u32 at_lan = PTRIG_USE_INDEX(PTRIG_SIDE_LAN, proto, bpf_ntohs(lan_key->sport));
-	__u32 at_wan = PTRIG_USE_INDEX(PTRIG_SIDE_WAN, proto, bpf_ntohs(lan->port));
-	__u32 *used = bpf_map_lookup_elem(&pt_port_use, &at_lan);
 
-	if (used)
-		__sync_fetch_and_add(used, more);
-	used = bpf_map_lookup_elem(&pt_port_use, &at_wan);
-	if (used)
-		__sync_fetch_and_add(used, more);
+	pt_port_count(PTRIG_SIDE_LAN, proto, lan_key->sport, more);
+	pt_port_count(PTRIG_SIDE_WAN, proto, lan->port, more);
 }
 
 /* Take back what a session was counted for. `key` is the LAN side's. */

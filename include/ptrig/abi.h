@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 3
+#define PTRIG_ABI 4
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -335,10 +335,13 @@ struct ptrig_hop {
 };
 
 /* pt_port_use: array of __u32; sessions, half-open ones too, by PTRIG_USE_INDEX: of the WAN port on side WAN, of
- * the host port on side LAN. Where there is none no look-up is made. */
+ * the host port on side LAN. pt_port_bits: array of __u64, bit (index % 64) of word (index / 64) is set while that is
+ * not 0. Packets read the bit, and make no look-up where it is clear; only the first and the last session of a port
+ * write it. */
 #define PTRIG_USE_INDEX(side, proto_index, port)                                                                       \
 	(((side) == PTRIG_SIDE_LAN ? 1U << 17 : 0U) | (proto_index) << 16 | (port))
 #define PTRIG_USE_SIZE (4 * PTRIG_PORTS)
+#define PTRIG_USED_SIZE (PTRIG_USE_SIZE / 64)
 
 /* pt_cands: array; what LAN ingress saw of a packet that may trigger, for WAN egress.
  * skb->tc_index carries the slot. */

@@ -381,9 +381,11 @@ void DatapathTest::check_books() const {
 	}
 	EXPECT_EQ(fast_ways().size(), ways.size()) << "ways in use";
 	const auto ports = must(MappedArray<std::uint32_t>::map(dp_->map_fd("pt_port_use"), "pt_port_use"));
+	const auto used_ports = must(MappedArray<std::uint64_t>::map(dp_->map_fd("pt_port_bits"), "pt_port_bits"));
 	for (std::uint32_t i = 0; i < ports.size(); i++)
-		if (ports[i] || by_port.count(i)) {
+		if (const bool bit = used_ports[i / 64] >> (i % 64) & 1; bit || ports[i] || by_port.count(i)) {
 			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
+			EXPECT_EQ(bit, ports[i] != 0) << "bit of index " << i;
 		}
 	const auto hosts = dp_->map<__be32, ptrig_host>("pt_hosts");
 	for (const __be32 address : must(hosts.keys())) {

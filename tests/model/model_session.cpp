@@ -156,7 +156,7 @@ std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
 	back.near = s->wan_port;
 	if (find(back, false)) {
 		end(s);
-		return Output{.reason = PTRIG_SESSIONS_FULL};
+		return Output{.reason = PTRIG_FLOW_KNOWN};
 	}
 	s->state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
 	s->seen = now_;
