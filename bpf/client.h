@@ -44,11 +44,11 @@ static __always_inline struct ptrig_session_key pt_client_mirror(const struct pt
 }
 
 /* Both entries or neither; 0 or a negative errno. `back` is the key of `client`; `via`: what may send its packets. */
-static __always_inline long pt_client_insert(const struct ptrig_session_key *back, const struct ptrig_hairpin *client,
-					     __u32 via) {
+static __always_inline int pt_client_insert(const struct ptrig_session_key *back, const struct ptrig_hairpin *client,
+					    __u32 via) {
 	struct ptrig_session_key out = pt_client_mirror(back, client);
 	struct ptrig_hairpin source = {.addr = back->daddr, .via = via, .port = back->dport};
-	long err = bpf_map_update_elem(&pt_hairpins, back, client, BPF_NOEXIST);
+	int err = bpf_map_update_elem(&pt_hairpins, back, client, BPF_NOEXIST);
 
 	if (err)
 		return err;

@@ -11,7 +11,9 @@
 #include "ptrig/abi.h"
 #include "ptrig/reasons.h"
 
-#define PT_EEXIST 17 /* what an update with BPF_NOEXIST returns, negative */
+/* What an update with BPF_NOEXIST returns, negative. Keep it in an int: before Linux 6.4 a map's functions return one,
+ * and called directly they leave the upper half of the register a long would be read from as it is. */
+#define PT_EEXIST 17
 
 const volatile __u32 cfg_tick_hz = 250;        /* jiffies a second, measured */
 const volatile __u32 cfg_rules_max = 4096;     /* pt_rules holds twice as many: two generations */

@@ -122,7 +122,7 @@ __noinline __u32 pt_hairpin_admit(struct __sk_buff *skb, struct pt_flow *f, __u3
 	struct ptrig_hairpin client = {.addr = f->client, .port = f->client_port};
 	struct ptrig_session_key back = pt_hairpin_back(f);
 
-	long err = pt_client_insert(&back, &client, via);
+	int err = pt_client_insert(&back, &client, via);
 
 	if (err)
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;

@@ -140,7 +140,7 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 	lease.info.refreshed_tick = bpf_jiffies64();
 	lease.tokens = t->new_sessions_per_second * 1000;
 	lease.tokens_ns = t->now;
-	long err = bpf_map_update_elem(&pt_leases, &key, &lease, BPF_NOEXIST);
+	int err = bpf_map_update_elem(&pt_leases, &key, &lease, BPF_NOEXIST);
 
 	if (err) {
 		pt_host_sub(t->c.host, PT_HOST_LEASES);

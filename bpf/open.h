@@ -119,7 +119,7 @@ static __always_inline enum ptrig_reason pt_open_halfopen(const struct pt_flow *
 								 : pt_via(f->hop.oif, NULL);
 	wan_side.packets = 1;
 	wan_side.bytes = p->len;
-	long err = pt_halfopen_insert(&key, &lan_side, &wan_side);
+	int err = pt_halfopen_insert(&key, &lan_side, &wan_side);
 
 	if (!err)
 		return PT_GO_ON;
@@ -226,7 +226,7 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 	if (!f->hairpin)
 		pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
-	long err = pt_established_insert(key, &lan_side, &wan_side);
+	int err = pt_established_insert(key, &lan_side, &wan_side);
 
 	bpf_map_delete_elem(&pt_halfopen, wan_key);
 	bpf_map_delete_elem(&pt_halfopen, key);

@@ -165,10 +165,10 @@ static __noinline bool pt_halfopen_end(const struct ptrig_session_key *key, stru
 }
 
 /* Both entries or neither; 0 or a negative errno. `key` and `lan` are the LAN side's. */
-static __always_inline long pt_session_insert(void *table, const struct ptrig_session_key *key,
-					      const struct ptrig_session *lan, const struct ptrig_session *wan) {
+static __always_inline int pt_session_insert(void *table, const struct ptrig_session_key *key,
+					     const struct ptrig_session *lan, const struct ptrig_session *wan) {
 	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
-	long err = bpf_map_update_elem(table, &mirror, wan, BPF_NOEXIST);
+	int err = bpf_map_update_elem(table, &mirror, wan, BPF_NOEXIST);
 
 	if (err)
 		return err;
@@ -184,12 +184,12 @@ static __always_inline long pt_session_insert(void *table, const struct ptrig_se
 		__sync_fetch_and_add(table == &pt_halfopen ? &usage->halfopen : &usage->sessions, 1);
 	return 0;
 }
-static __noinline long pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
-					     const struct ptrig_session *wan) {
+static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
+					    const struct ptrig_session *wan) {
 	return pt_session_insert(&pt_sessions, key, lan, wan);
 }
-static __noinline long pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
-					  const struct ptrig_session *wan) {
+static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
+					 const struct ptrig_session *wan) {
 	return pt_session_insert(&pt_halfopen, key, lan, wan);
 }
 

@@ -12,7 +12,6 @@
 #include <fstream>
 #include <poll.h>
 #include <spawn.h>
-#include <sstream>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,20 +27,12 @@ constexpr long kBpfFsMagic = 0xCAFE4A11; // BPF_FS_MAGIC of linux/magic.h
 constexpr const char *kBpfFs = "/sys/fs/bpf";
 constexpr std::size_t kMostOutput = 64U << 20;
 
-/// Is anything mounted exactly there? From the mount table: comparing devices fails for a bind mount.
-Result<bool> is_mount_point(const std::string &path) {
-	std::ifstream table("/proc/self/mountinfo");
-	if (!table) {
-		return fail("/proc/self/mountinfo cannot be read");
-	}
-	for (std::string line; std::getline(table, line);) {
-		std::istringstream fields(line);
-		std::string id, parent, device, root, point;
-		if (fields >> id >> parent >> device >> root >> point && point == path) {
-			return true;
-		}
-	}
-	return false;
+/// Is anything mounted exactly there? Comparing devices fails for a bind mount, and the mount table also lists what is
+/// hidden below a later mount of a parent.
+bool is_mount_point(const std::string &path) {
+	struct statx status {};
+	return statx(AT_FDCWD, path.c_str(), AT_NO_AUTOMOUNT, 0, &status) == 0 &&
+	       (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
 class Pipe {
@@ -177,11 +168,7 @@ Result<bool> mount_bpffs() {
 	if (*on) {
 		return false;
 	}
-	auto mounted = is_mount_point(kBpfFs);
-	if (!mounted) {
-		return within("mount a bpffs", mounted.error());
-	}
-	if (*mounted) {
+	if (is_mount_point(kBpfFs)) {
 		return false; // somebody else's; require_bpffs tells it
 	}
 	if (mount("bpf", kBpfFs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {

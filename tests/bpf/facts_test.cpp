@@ -176,6 +176,21 @@ TEST_F(Facts, BpffsAndNamespace) {
 	});
 }
 
+TEST_F(Facts, ABpffsBelowALaterMountIsNone) {
+	isolated([] {
+		ASSERT_EQ(mount("sysfs", "/sys", "sysfs", 0, nullptr), 0);
+		auto mounted = mount_bpffs();
+		ASSERT_TRUE(mounted) << mounted.error().what;
+		EXPECT_TRUE(*mounted);
+		EXPECT_TRUE(require_bpffs("/sys/fs/bpf/ptrig"));
+		while (umount("/sys/fs/bpf") == 0) {
+		}
+		ASSERT_EQ(mount("tmpfs", "/sys/fs/bpf", "tmpfs", 0, nullptr), 0);
+		EXPECT_FALSE(mount_bpffs().value()) << "somebody else's";
+		EXPECT_FALSE(require_bpffs("/sys/fs/bpf/ptrig"));
+	});
+}
+
 TEST_F(Facts, ConntrackModulesAreNoFailureByThemselves) {
 	isolated([] {
 		for (const auto &complaint : load_conntrack_modules()) {

@@ -55,6 +55,10 @@ Mac mac(const std::string &text);
 /// An address as abi.h has it.
 __be32 be(const std::string &address);
 std::uint64_t now_ns();
+/// Whether `a` is the later stamp. One that a test has moved back may lie before the machine's start.
+inline bool is_later(std::uint64_t a, std::uint64_t b) {
+	return static_cast<std::int64_t>(a - b) > 0;
+}
 
 /// 5060/udp opens 16384-16390/udp; 6667/tcp opens 113/tcp.
 Rule media();

@@ -202,7 +202,7 @@ TEST_F(Lease, RenumberedHostTakesItsLeaseAlong) {
 	const auto after = *lease("media");
 	EXPECT_EQ(after.info.host, be(kStranger));
 	EXPECT_EQ(after.info.id, before.info.id);
-	EXPECT_GT(after.info.refreshed_ns, before.info.refreshed_ns);
+	EXPECT_TRUE(is_later(after.info.refreshed_ns, before.info.refreshed_ns));
 	const auto told = events();
 	ASSERT_EQ(told.size(), 1U);
 	EXPECT_EQ(told[0].type, static_cast<unsigned>(PTRIG_EVENT_MOVED));

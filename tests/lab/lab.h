@@ -94,7 +94,7 @@ protected:
 	Endpoint trigger(const NetNs &host, const Endpoint &remote = {kRemote1, 4000}, const Endpoint &from = {});
 	/// The same, and whether it arrived.
 	std::optional<Endpoint> try_trigger(const NetNs &host, const Endpoint &remote = {kRemote1, 4000},
-					    const Endpoint &from = {}, milliseconds deadline = 1s);
+					    const Endpoint &from = {}, milliseconds deadline = patient(1s));
 	/// Who gets a datagram or connection from a remote to a WAN port: "lan1", "lan2", "gateway" (which refuses it:
 	/// the port is closed) or "nobody". host_port: where the hosts listen, if not at the same port.
 	std::string who_gets_udp(std::uint16_t port, const Endpoint &remote = {kRemote1, 0},
@@ -107,9 +107,10 @@ protected:
 	const Fd &udp_on(const NetNs &host, std::uint16_t port);
 	const Fd &tcp_on(const NetNs &host, std::uint16_t port);
 	/// A datagram from the remote's socket to a WAN port, on to the host's socket, and back from the same port.
-	bool talk(const Fd &remote, const Fd &host, const Endpoint &to = {kWan, 6000}, milliseconds deadline = 1s);
+	bool talk(const Fd &remote, const Fd &host, const Endpoint &to = {kWan, 6000},
+		  milliseconds deadline = patient(1s));
 	/// A datagram from the host's socket arrives at the remote's.
-	bool answers(const Fd &host, const Fd &remote, const Endpoint &to, milliseconds deadline = 1s);
+	bool answers(const Fd &host, const Fd &remote, const Endpoint &to, milliseconds deadline = patient(1s));
 	/// A remote's socket that has talked with the host's through a WAN port: an established session.
 	Fd start_talk(const NetNs &host, const Endpoint &remote = {kRemote1, 0}, std::uint16_t port = 6000);
 	/// The port is closed again by `least`..`most` after `since`.
