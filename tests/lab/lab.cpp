@@ -1,12 +1,15 @@
 // The fixture: builds the network, writes configurations and drives ptrig through its CLI.
 #include "tests/lab/lab.h"
 
+#include <net/if.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+
+#include "loader/xdp.h"
 
 namespace lab {
 
@@ -295,6 +298,13 @@ std::uint64_t Lab::redirected(const std::string &device) const {
 		if (line.find("rx_queue_") != std::string::npos && line.find("_xdp_redirect:") != std::string::npos)
 			sum += std::stoull(line.substr(line.find(':') + 1));
 	return sum;
+}
+
+bool Lab::tells_xdp_features() const {
+	return gw().inside([] {
+		const auto features = ptrig::xdp_features(if_nametoindex("wan0"));
+		return features && *features;
+	});
 }
 
 } // namespace lab

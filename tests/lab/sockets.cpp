@@ -97,7 +97,10 @@ void udp_send(const Fd &socket, const Endpoint &to, std::string_view data) {
 	const auto send = [&](auto *a, auto n) {
 		return sendto(socket.get(), data.data(), data.size(), 0, a, n) == ssize_t(data.size()) ? 0 : -1;
 	};
-	demand(with_address(to, send) == 0, "send to " + to_string(to));
+	int result = with_address(to, send);
+	if (result < 0 && errno == EAGAIN && ready(socket, POLLOUT, patient(1s))) // faster than the devices
+		result = with_address(to, send);
+	demand(result == 0, "send to " + to_string(to));
 }
 
 std::optional<Datagram> udp_receive(const Fd &socket, milliseconds deadline) {
