@@ -17,7 +17,7 @@ LAB_STORIES(Cli);
 std::vector<Json> Cli::events(const Process &monitor) const {
 	std::vector<Json> list;
 	std::istringstream lines(monitor.out());
-	for (std::string line; std::getline(lines, line);)
+	for (std::string line; std::getline(lines, line) && !lines.eof();) // the last one may be half written
 		if (Json event = Json::parse(line); event.at("event") != "config")
 			list.push_back(std::move(event));
 	return list;

@@ -171,14 +171,11 @@ TEST_P(KernelTc, PppAsWan) {
 	const Process &line = background(
 		gw(), {"pppd", "nodetach", "noauth", "local", "203.0.113.2:203.0.113.10", "pty",
 		       "nsenter --net=/run/netns/wan pppd nodetach notty noauth local 203.0.113.10:203.0.113.2"});
-	for (const NetNs *where : {&gw(), &wan()})
-		ASSERT_TRUE(eventually(
-			15s,
-			[&] {
-				return run(*where, {"ip", "addr", "show", "dev", "ppp0"}).out.find(" peer ") !=
-				       std::string::npos;
-			}))
-			<< line.out() << line.err();
+	const auto is_up = [](const NetNs &where) {
+		const std::string said = run(where, {"ip", "addr", "show", "dev", "ppp0"}).out;
+		return said.find(",UP,") != std::string::npos && said.find(" peer ") != std::string::npos;
+	};
+	ASSERT_TRUE(eventually(15s, [&] { return is_up(gw()) && is_up(wan()); })) << line.out() << line.err();
 	ip(gw(), "route add default dev ppp0\n");
 	ip(wan(), "addr add 203.0.113.11/32 dev ppp0\n");
 	let_through("br0", "ppp0");
