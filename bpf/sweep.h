@@ -14,6 +14,7 @@ struct pt_sweep {
 	__u64 now;
 	__u32 gen;
 	__u32 op;
+	struct ptrig_admin *args; /* its `most` counts down where the verifier does not follow it */
 	struct ptrig_admin found; /* what to look for, and the counts */
 };
 
@@ -44,9 +45,11 @@ static long pt_sweep_established(void *map, const void *k, void *value, struct p
 		return 0;
 	__u64 seen = s->seen_ns;
 
-	if (pt_sweep_session_over(w, key, s, false) && pt_established_end(key, s, seen))
+	if (pt_sweep_session_over(w, key, s, false) && pt_established_end(key, s, seen)) {
 		w->found.sessions++;
-	return 0;
+		w->args->most--;
+	}
+	return !w->args->most;
 }
 static long pt_sweep_halfopen(void *map, const void *k, void *value, struct pt_sweep *w) {
 	const struct ptrig_session_key *key = k;
@@ -56,9 +59,11 @@ static long pt_sweep_halfopen(void *map, const void *k, void *value, struct pt_s
 		return 0;
 	__u64 seen = s->seen_ns;
 
-	if (pt_sweep_session_over(w, key, s, true) && pt_halfopen_end(key, s, seen))
+	if (pt_sweep_session_over(w, key, s, true) && pt_halfopen_end(key, s, seen)) {
 		w->found.halfopen++;
-	return 0;
+		w->args->most--;
+	}
+	return !w->args->most;
 }
 
 /* An ended lease is kept until its cooldown is over. */
@@ -163,6 +168,9 @@ int pt_admin(struct ptrig_admin *args) {
 
 	if (!w.config || !usage)
 		return 1;
+	w.args = args;
+	if (!args->most)
+		args->most = ~0U;
 	w.found.leases = w.found.sessions = w.found.halfopen = w.found.conns = 0;
 	bool all = w.op == PTRIG_ADMIN_SWEEP;
 
@@ -171,7 +179,7 @@ int pt_admin(struct ptrig_admin *args) {
 		bpf_for_each_map_elem(&pt_leases, pt_sweep_lease, &w, 0);
 	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->halfopen)
 		bpf_for_each_map_elem(&pt_halfopen, pt_sweep_halfopen, &w, 0);
-	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->sessions)
+	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->sessions && args->most)
 		bpf_for_each_map_elem(&pt_sessions, pt_sweep_established, &w, 0);
 	if (all && usage->conns)
 		bpf_for_each_map_elem(&pt_conns, pt_sweep_conn, &w, 0);

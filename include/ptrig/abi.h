@@ -457,7 +457,7 @@ struct ptrig_admin {
 	__be32 remote; /* 0: any */
 	__be32 wan;    /* 0: any */
 	__u32 reason;  /* enum ptrig_reason of the END kind, for events */
-	__u32 pad;
+	__u32 most;    /* sessions to end in one call, counted down; 0: all. Who ended as many is to be called again */
 	/* results */
 	__u32 leases;   /* ended */
 	__u32 sessions; /* removed */

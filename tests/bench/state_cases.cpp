@@ -34,7 +34,7 @@ public:
 	    : rig_(rig), thread_([this] {
 		      bench_plan plan = rig_.plan(BENCH_IN, 1);
 		      while (!stop_)
-			      rig_.send(plan, kFramesPerCall);
+			      rig_.send(plan, 16 * kFramesPerCall); // its end waits for RCU, as packets do not
 	      }) {}
 	Stream(const Stream &) = delete;
 	Stream &operator=(const Stream &) = delete;
@@ -108,10 +108,10 @@ void run_sweep(const Options &options, Report &report) {
 		Wanted wanted{expired, std::min(expired + 1024, 1U << 20)};
 		Ptrig ptrig("xdp", wanted);
 		// They expire by a shorter time limit, all but the one that goes on.
-		wanted.udp_timeout = "15s"; // longer than it took to make them: `apply` sweeps as well
+		wanted.udp_timeout = "12s"; // longer than they took to be made: `apply` sweeps as well
 		std::ofstream(ptrig.file()) << ptrig.config(wanted) << std::flush;
 		ptrig.ptrig({"apply", ptrig.file()});
-		for (const auto end = Clock::now() + 16s; Clock::now() < end; std::this_thread::sleep_for(100ms))
+		for (const auto end = Clock::now() + 13s; Clock::now() < end; std::this_thread::sleep_for(100ms))
 			ptrig.rig().send(ptrig.rig().plan(BENCH_PAIR, 1), 256);
 		const Swept swept = sweep(ptrig);
 		report.note(fmt::format("{} of {} sessions swept", swept.sessions, expired));

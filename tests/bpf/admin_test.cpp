@@ -28,6 +28,21 @@ TEST_F(Admin, SweepLeavesWhatLives) {
 	EXPECT_EQ(hosts(), 1U);
 }
 
+TEST_F(Admin, NoMoreSessionsACallThanAsked) {
+	granted({media()});
+	for (std::uint16_t port = 1; port <= 5; port++)
+		ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = port, .dport = 16384}), PTRIG_OPENED);
+	established();
+	const ptrig_admin two{.op = PTRIG_ADMIN_CLOSE_SESSIONS, .most = 2};
+	EXPECT_EQ(admin(two).halfopen, 2U);
+	EXPECT_EQ(admin(two).halfopen, 2U);
+	const ptrig_admin last = admin(two);
+	EXPECT_EQ(last.halfopen, 1U);
+	EXPECT_EQ(last.sessions, 1U) << "what is left is for the other table";
+	EXPECT_EQ(admin(two).sessions, 0U);
+	EXPECT_TRUE(sessions().empty());
+}
+
 TEST_F(Admin, SweepOnNothing) {
 	apply({});
 	const ptrig_admin done = sweep();
