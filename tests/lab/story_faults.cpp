@@ -14,7 +14,7 @@ TEST_P(Faults, PinsRemovedByHand) {
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 	std::filesystem::remove_all(kPins);
-	const auto end = daemon.wait(15s);
+	const auto end = daemon.wait(30s);
 	ASSERT_TRUE(end) << daemon.err();
 	EXPECT_EQ(end->status, 1);
 	EXPECT_NE(end->err.find("the gateway at " + kPins + " is gone: its pins have been removed"), std::string::npos)
@@ -32,7 +32,7 @@ TEST_P(Faults, AnotherGatewayInTheSamePlace) {
 	Process &daemon = run_daemon(game());
 	std::filesystem::remove_all(kPins);
 	EXPECT_EQ(ptrig({"up"}).status, 0);
-	const auto end = daemon.wait(15s);
+	const auto end = daemon.wait(30s);
 	ASSERT_TRUE(end) << daemon.err();
 	EXPECT_EQ(end->status, 1);
 	EXPECT_NE(end->err.find("the gateway at " + kPins + " is gone"), std::string::npos) << end->err;
