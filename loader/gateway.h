@@ -157,7 +157,8 @@ public:
 	/// Delete what has ended by time. Nothing depends on it but the tables' room, their counts, and the events of
 	/// leases that end; `leases_only` is quick however many sessions there are.
 	Result<SweepResult> sweep(bool leases_only = false);
-	/// Is it still this gateway that is pinned there? Error: its pins have been removed, or another one has its place.
+	/// Is it still this gateway that is pinned there? Error: its pins have been removed, or another one has its
+	/// place.
 	Done present() const;
 	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal
 	/// entry; nothing if another process writes just now: nothing was done then, and it is to be tried again soon.
