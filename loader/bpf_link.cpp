@@ -4,7 +4,6 @@
 #include <bpf/bpf.h>
 #include <cerrno>
 #include <linux/if_link.h>
-#include <net/if.h>
 #include <unistd.h>
 
 #include "loader/map.h"
@@ -19,18 +18,6 @@ constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 constexpr std::uint32_t kLinkTypeTcx = 11;
 constexpr std::uint32_t kTcxPrograms = 64; // no more fit (BPF_MPROG_MAX)
-
-bpf_attach_type attach_type(LinkHook hook) {
-	if (hook == LinkHook::kXdp) {
-		return BPF_XDP;
-	}
-	return hook == LinkHook::kTcIngress ? kTcxIngress : kTcxEgress;
-}
-
-std::string interface_name(std::uint32_t ifindex) {
-	char name[IF_NAMESIZE];
-	return if_indextoname(ifindex, name) != nullptr ? name : "interface " + std::to_string(ifindex);
-}
 
 Result<PinnedLink> link_info(int fd) {
 	bpf_link_info info{};
@@ -109,6 +96,13 @@ Result<LinkAttached> attach(std::uint32_t ifindex, LinkHook hook, int prog_fd, c
 
 } // namespace
 
+bpf_attach_type attach_type(LinkHook hook) {
+	if (hook == LinkHook::kXdp) {
+		return BPF_XDP;
+	}
+	return hook == LinkHook::kTcIngress ? kTcxIngress : kTcxEgress;
+}
+
 Result<std::optional<PinnedLink>> link_query(const std::string &pin_path) {
 	Fd fd(bpf_obj_get(pin_path.c_str()));
 	int code = errno;
@@ -157,8 +151,8 @@ Done link_detach(const std::string &pin_path) {
 Result<std::optional<std::vector<std::uint32_t>>> tcx_programs(std::uint32_t ifindex, TcSide side) {
 	std::vector<std::uint32_t> ids(kTcxPrograms);
 	std::uint32_t count = kTcxPrograms;
-	const auto type = side == TcSide::kIngress ? kTcxIngress : kTcxEgress;
-	if (bpf_prog_query(static_cast<int>(ifindex), type, 0, nullptr, ids.data(), &count) != 0) {
+	if (bpf_prog_query(static_cast<int>(ifindex), attach_type(hook_of(side)), 0, nullptr, ids.data(), &count) !=
+	    0) {
 		if (errno == EINVAL) {
 			return std::optional<std::vector<std::uint32_t>>();
 		}

@@ -7,12 +7,20 @@
 #include <string>
 #include <vector>
 
+#include <linux/bpf.h>
+
 #include "loader/result.h"
 #include "loader/tc.h"
 
 namespace ptrig {
 
 enum class LinkHook { kXdp, kTcIngress, kTcEgress };
+/// TC's hook of that side.
+inline LinkHook hook_of(TcSide side) {
+	return side == TcSide::kIngress ? LinkHook::kTcIngress : LinkHook::kTcEgress;
+}
+/// The kernel's name for it; Debian 12's linux/bpf.h has no word for tcx.
+bpf_attach_type attach_type(LinkHook hook);
 
 /// A pinned link.
 struct PinnedLink {

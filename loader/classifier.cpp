@@ -39,10 +39,6 @@ Result<Side> look(const ClassifierPlace &place) {
 	return side;
 }
 
-LinkHook hook_of(TcSide side) {
-	return side == TcSide::kIngress ? LinkHook::kTcIngress : LinkHook::kTcEgress;
-}
-
 } // namespace
 
 ClassifierPlace::ClassifierPlace(const std::string &dir, std::uint32_t device, TcSide which)

@@ -23,11 +23,6 @@ namespace {
 
 constexpr std::string_view kOwnPrefix = "pt_";
 
-std::string interface_name(std::uint32_t ifindex) {
-	char name[IF_NAMESIZE];
-	return if_indextoname(ifindex, name) != nullptr ? name : "interface " + std::to_string(ifindex);
-}
-
 const char *side_name(TcSide side) {
 	return side == TcSide::kIngress ? "ingress" : "egress";
 }
@@ -267,6 +262,11 @@ std::string place(std::uint32_t ifindex, TcSide side) {
 }
 
 } // namespace
+
+std::string interface_name(std::uint32_t ifindex) {
+	char name[IF_NAMESIZE];
+	return if_indextoname(ifindex, name) != nullptr ? name : "interface " + std::to_string(ifindex);
+}
 
 bool TcFilter::is_ptrig() const {
 	return priority == kTcPriority && handle == kTcHandle && chain == 0 && kind == "bpf" && protocol == ETH_P_ALL &&

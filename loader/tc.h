@@ -13,6 +13,9 @@ namespace ptrig {
 
 enum class TcSide { kIngress, kEgress };
 
+/// For messages: "wan0", or "interface 7" of one that is gone.
+std::string interface_name(std::uint32_t ifindex);
+
 inline constexpr std::uint32_t kTcPriority = 28788; ///< "pt"; filters of lower priority numbers run before
 inline constexpr std::uint32_t kTcHandle = 1;
 

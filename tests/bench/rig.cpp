@@ -15,16 +15,13 @@
 #include <vector>
 
 #include "bench/bench.skel.h"
+#include "loader/bpf_link.h"
 #include "loader/tc.h"
 #include "tests/lab/process.h"
 
 namespace bench {
 
 namespace {
-
-// linux/bpf.h of kernel 6.6; before, programs are filters.
-constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
-constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 
 constexpr std::uint64_t kChecked = 16384;
 
@@ -135,7 +132,7 @@ void Rig::attach_idle() {
 					   {"wan0", ptrig::TcSide::kIngress},
 					   {"wan0", ptrig::TcSide::kEgress}}) {
 		const std::uint32_t index = index_of(gw_, device);
-		const auto hook = side == ptrig::TcSide::kIngress ? kTcxIngress : kTcxEgress;
+		const auto hook = ptrig::attach_type(ptrig::hook_of(side));
 		lab::Fd link(
 			gw_.inside([&] { return bpf_link_create(program, static_cast<int>(index), hook, nullptr); }));
 		if (link.get() >= 0) {
