@@ -41,4 +41,32 @@ static __always_inline void pt_host_sub(__be32 address, enum pt_host_field field
 		__sync_fetch_and_add(pt_host_field(host, field), -1);
 }
 
+static __always_inline void pt_halfopen_release(__be32 address) {
+	struct ptrig_host *host = bpf_map_lookup_elem(&pt_hosts, &address);
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (usage)
+		__sync_fetch_and_add(&usage->halfopen, -1);
+	if (host)
+		__sync_fetch_and_add(&host->halfopen, -1);
+}
+/*
+ * One more session that the host has not answered. A host gets no more of them than there are places left: one alone
+ * half of the table, two a third each, and so on, so that one that comes next finds room (dynamic thresholds: Choudhury
+ * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). The host is one that has been counted for a session.
+ */
+static __always_inline bool pt_halfopen_reserve(__be32 address) {
+	struct ptrig_host *host = bpf_map_lookup_elem(&pt_hosts, &address);
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!host || !usage)
+		return false;
+	__u64 all = __sync_fetch_and_add(&usage->halfopen, 1);
+
+	if (all + __sync_fetch_and_add(&host->halfopen, 1) < cfg_halfopen_max)
+		return true;
+	pt_halfopen_release(address);
+	return false;
+}
+
 #endif

@@ -213,7 +213,6 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 							     const struct ptrig_session_key *wan_key,
 							     const struct ptrig_config *config, __u64 now) {
 	struct ptrig_session lan_side = *lan, wan_side = *wan;
-	struct ptrig_usage *usage = pt_usage_get();
 	__u64 seen = lan->seen_ns;
 
 	if (!seen || __sync_val_compare_and_swap(&lan->seen_ns, seen, 0) != seen)
@@ -231,8 +230,7 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 	bpf_map_delete_elem(&pt_halfopen, wan_key);
 	bpf_map_delete_elem(&pt_halfopen, key);
 	pt_ports_count(key, &lan_side, -1);
-	if (usage)
-		__sync_fetch_and_add(&usage->halfopen, -1);
+	pt_halfopen_release(key->saddr);
 	if (err) {
 		pt_session_uncount(key, &lan_side, wan_side.packets, wan_side.bytes);
 		if (f->hairpin)

@@ -145,16 +145,18 @@ static __always_inline bool pt_session_end(void *table, const struct ptrig_sessi
 	pt_fast_leave(lan);
 	if (wan)
 		pt_fast_leave(wan);
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (table == &pt_halfopen)
+		pt_halfopen_release(key->saddr);
+	else if (usage)
+		__sync_fetch_and_add(&usage->sessions, -1);
 	pt_session_uncount(key, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
 	pt_ports_count(key, lan, -1);
 	if (lan->flags & PTRIG_SESSION_HAIRPIN)
 		pt_client_forget(key, lan);
 	bpf_map_delete_elem(table, &mirror);
 	bpf_map_delete_elem(table, key);
-	struct ptrig_usage *usage = pt_usage_get();
-
-	if (usage)
-		__sync_fetch_and_add(table == &pt_halfopen ? &usage->halfopen : &usage->sessions, -1);
 	return true;
 }
 static __noinline bool pt_established_end(const struct ptrig_session_key *key, struct ptrig_session *lan, __u64 seen) {
@@ -178,19 +180,26 @@ static __always_inline int pt_session_insert(void *table, const struct ptrig_ses
 		return err;
 	}
 	pt_ports_count(key, lan, 1);
-	struct ptrig_usage *usage = pt_usage_get();
-
-	if (usage)
-		__sync_fetch_and_add(table == &pt_halfopen ? &usage->halfopen : &usage->sessions, 1);
 	return 0;
 }
 static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
 					    const struct ptrig_session *wan) {
-	return pt_session_insert(&pt_sessions, key, lan, wan);
+	int err = pt_session_insert(&pt_sessions, key, lan, wan);
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (!err && usage)
+		__sync_fetch_and_add(&usage->sessions, 1);
+	return err;
 }
 static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
 					 const struct ptrig_session *wan) {
-	return pt_session_insert(&pt_halfopen, key, lan, wan);
+	if (!pt_halfopen_reserve(key->saddr))
+		return -1;
+	int err = pt_session_insert(&pt_halfopen, key, lan, wan);
+
+	if (err)
+		pt_halfopen_release(key->saddr);
+	return err;
 }
 
 /* Count one more session for its lease and host, within the limits; GO_ON if it may be. */

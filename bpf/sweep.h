@@ -14,8 +14,7 @@ struct pt_sweep {
 	__u64 now;
 	__u32 gen;
 	__u32 op;
-	struct ptrig_admin *args; /* its `most` counts down where the verifier does not follow it */
-	struct ptrig_admin found; /* what to look for, and the counts */
+	struct ptrig_admin *args; /* what it counts, the verifier does not follow */
 };
 
 static __always_inline bool pt_sweep_wants(const struct ptrig_admin *args, __u32 rule, __u32 lease, __be32 host,
@@ -31,7 +30,7 @@ static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, cons
 	bool ends_with_lease = halfopen || (rule ? rule->flags & PTRIG_RULE_KILL : s->flags & PTRIG_SESSION_KILL);
 
 	if (w->op == PTRIG_ADMIN_CLOSE_SESSIONS)
-		return pt_sweep_wants(&w->found, s->rule, s->lease, key->saddr, key->daddr, s->addr);
+		return pt_sweep_wants(w->args, s->rule, s->lease, key->saddr, key->daddr, s->addr);
 	if (pt_elapsed(w->now, s->seen_ns, pt_session_idle_ns(s, key->proto, w->config)))
 		return true;
 	return ends_with_lease && !pt_session_lease(key, s, rule, w->now);
@@ -46,7 +45,7 @@ static long pt_sweep_established(void *map, const void *k, void *value, struct p
 	__u64 seen = s->seen_ns;
 
 	if (pt_sweep_session_over(w, key, s, false) && pt_established_end(key, s, seen)) {
-		w->found.sessions++;
+		w->args->sessions++;
 		w->args->most--;
 	}
 	return !w->args->most;
@@ -60,7 +59,7 @@ static long pt_sweep_halfopen(void *map, const void *k, void *value, struct pt_s
 	__u64 seen = s->seen_ns;
 
 	if (pt_sweep_session_over(w, key, s, true) && pt_halfopen_end(key, s, seen)) {
-		w->found.halfopen++;
+		w->args->halfopen++;
 		w->args->most--;
 	}
 	return !w->args->most;
@@ -99,8 +98,8 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 		if (w->op == PTRIG_ADMIN_CLOSE_LEASES) {
 			__be32 remote = key->remote ? key->remote : info->trigger_remote;
 
-			if (pt_sweep_wants(&w->found, key->rule, info->id, info->host, remote, info->wan))
-				over = w->found.reason;
+			if (pt_sweep_wants(w->args, key->rule, info->id, info->host, remote, info->wan))
+				over = w->args->reason;
 		} else if (!rule) {
 			over = PTRIG_RULE_GONE;
 		} else {
@@ -108,7 +107,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 			ended = pt_lease_end(info, rule);
 		}
 		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, info->id, over, ended))
-			w->found.leases++;
+			w->args->leases++;
 	}
 	if (w->op != PTRIG_ADMIN_CLOSE_LEASES)
 		pt_sweep_lease_forget(w, key, lease, rule);
@@ -125,7 +124,7 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 
 	if (!held && pt_conn_take(conn)) {
 		pt_conn_remove(key);
-		w->found.conns++;
+		w->args->conns++;
 	}
 	return 0;
 }
@@ -136,7 +135,7 @@ static long pt_sweep_pending(void *map, const void *k, void *value, struct pt_sw
 
 	if ((!pt_rule_by_id(w->gen, key->rule) || pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns)) &&
 	    !bpf_map_delete_elem(&pt_pending, key))
-		w->found.conns++;
+		w->args->conns++;
 	return 0;
 }
 
@@ -161,17 +160,16 @@ static long pt_sweep_look(__u32 index, void *unused) {
 
 SEC("syscall")
 int pt_admin(struct ptrig_admin *args) {
-	struct pt_sweep w = {.gen = pt_generation(), .now = bpf_ktime_get_boot_ns(), .op = args->op, .found = *args};
+	struct pt_sweep w = {.gen = pt_generation(), .now = bpf_ktime_get_boot_ns(), .op = args->op, .args = args};
 
 	w.config = pt_config_get(w.gen);
 	const struct ptrig_usage *usage = pt_usage_get();
 
 	if (!w.config || !usage)
 		return 1;
-	w.args = args;
 	if (!args->most)
 		args->most = ~0U;
-	w.found.leases = w.found.sessions = w.found.halfopen = w.found.conns = 0;
+	args->leases = args->sessions = args->halfopen = args->conns = 0;
 	bool all = w.op == PTRIG_ADMIN_SWEEP;
 
 	/* A walk costs what the table's size says, however little it holds. */
@@ -189,10 +187,6 @@ int pt_admin(struct ptrig_admin *args) {
 	}
 	if (w.op == PTRIG_ADMIN_LOOK)
 		bpf_loop(2 * cfg_fast_buckets, pt_sweep_look, NULL, 0);
-	args->leases = w.found.leases;
-	args->sessions = w.found.sessions;
-	args->halfopen = w.found.halfopen;
-	args->conns = w.found.conns;
 	return 0;
 }
 

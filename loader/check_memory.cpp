@@ -60,7 +60,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_fast", array<ptrig_fast_bucket>(2ULL * fast_buckets(gateway.max_sessions))},
 		{"pt_hops", array<ptrig_hop>(PTRIG_HOPS)},
 		{"pt_port_use", array<__u32>(PTRIG_USE_SIZE)},
-		{"pt_port_bits", array<__u64>(PTRIG_USED_SIZE)},
+		{"pt_port_bits", array<__u64>(PTRIG_PORT_BITS_SIZE)},
 		{"pt_halfopen", hash<ptrig_session_key, ptrig_session>(halfopen, cpus)},
 		{"pt_hairpins", hash<ptrig_session_key, ptrig_hairpin>(2ULL * PTRIG_HAIRPINS, cpus)},
 		{"pt_cands", array<ptrig_cand>(PTRIG_CANDS)},

@@ -247,6 +247,7 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 		set_constant(object.get(), "cfg_tick_hz", *hz);
 		set_constant(object.get(), "cfg_rules_max", sizes.rules);
 		set_constant(object.get(), "cfg_lists_max", sizes.lists);
+		set_constant(object.get(), "cfg_halfopen_max", sizes.halfopen);
 		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));
 		set_constant(object.get(), "cfg_hash_seed", sizes.hash_seed);
 		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 4
+#define PTRIG_ABI 5
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -341,7 +341,7 @@ struct ptrig_hop {
 #define PTRIG_USE_INDEX(side, proto_index, port)                                                                       \
 	(((side) == PTRIG_SIDE_LAN ? 1U << 17 : 0U) | (proto_index) << 16 | (port))
 #define PTRIG_USE_SIZE (4 * PTRIG_PORTS)
-#define PTRIG_USED_SIZE (PTRIG_USE_SIZE / 64)
+#define PTRIG_PORT_BITS_SIZE (PTRIG_USE_SIZE / 64)
 
 /* pt_cands: array; what LAN ingress saw of a packet that may trigger, for WAN egress.
  * skb->tc_index carries the slot. */
@@ -384,10 +384,12 @@ struct ptrig_conn {
 	__u32 wan_ifindex;
 };
 
-/* pt_hosts: hash by the host's __be32 address. Both 32-bit halves all ones: being deleted. */
+/* pt_hosts: hash by the host's __be32 address. leases and sessions all ones: being deleted. */
 struct ptrig_host {
 	__u32 leases;
-	__u32 sessions;
+	__u32 sessions; /* half-open ones too */
+	__u32 halfopen; /* of them: never more, so it is 0 where `sessions` is */
+	__u32 pad;
 };
 
 #define PTRIG_REFUSALS (PTRIG_BUSY - PTRIG_FLAGS + 1) /* the reasons of the REFUSE kind */

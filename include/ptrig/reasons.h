@@ -35,7 +35,7 @@
 	X(SESSION_LIMIT, PASS, "the lease has all the sessions its rule allows")                                       \
 	X(HOST_SESSIONS, PASS, "the host has all the sessions it may have")                                            \
 	X(SESSIONS_FULL, PASS, "the session table is full")                                                            \
-	X(HALFOPEN_FULL, PASS, "the table of half-open sessions is full")                                              \
+	X(HALFOPEN_FULL, PASS, "no room left for half-open sessions of this host")                                     \
 	X(NO_ROUTE, PASS, "no route to the host or the remote")                                                        \
 	X(SESSION_ENDED, PASS, "the session has ended")                                                                \
 	X(TTL_EXPIRED, PASS, "the time to live is used up; the kernel answers")                                        \

@@ -159,7 +159,7 @@ void run_new(bool answered, const Options &options, Report &report) {
 	std::vector<Entry> entries;
 	for (const std::string &name : what.contenders) {
 		Wanted wanted{0, what.max_sessions};
-		wanted.max_halfopen = what.max_sessions;
+		wanted.max_halfopen = 2 * what.max_sessions; // a host alone gets half of them
 		entries.push_back({name, make_contender(name, wanted), {}, {}});
 	}
 	for (int round = 0; round < options.rounds; round++)

@@ -146,7 +146,7 @@ TEST_F(Corner, OneWayStreamStaysHalfOpen) {
 }
 
 TEST_F(Corner, AFloodOfHalfOpenSessionsCostsNoEstablishedOne) {
-	use({.sessions = 4, .halfopen = 4});
+	use({.sessions = 4, .halfopen = 8});
 	config_.limits.new_sessions_per_second = 0;
 	granted({media()});
 	ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);

@@ -67,6 +67,8 @@ template <typename Skeleton> void set_constants(Skeleton *skeleton, const Sizes 
 		skeleton->rodata->cfg_rules_max = sizes.rules;
 	if constexpr (requires { skeleton->rodata->cfg_lists_max; })
 		skeleton->rodata->cfg_lists_max = sizes.lists;
+	if constexpr (requires { skeleton->rodata->cfg_halfopen_max; })
+		skeleton->rodata->cfg_halfopen_max = sizes.halfopen;
 	if constexpr (requires { skeleton->rodata->cfg_fast_buckets; })
 		skeleton->rodata->cfg_fast_buckets = fast_buckets(sizes.sessions);
 	if constexpr (requires { skeleton->rodata->cfg_hash_seed; })

@@ -42,7 +42,7 @@ TEST_F(HairpinLife, LimitsHold) {
 }
 
 TEST_F(HairpinLife, FullTables) {
-	use({.sessions = 1, .halfopen = 2, .hairpins = 3});
+	use({.sessions = 1, .halfopen = 4, .hairpins = 3});
 	granted({media()});
 	establish();
 	EXPECT_EQ(ask(1), PTRIG_OPENED);

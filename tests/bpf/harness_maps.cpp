@@ -369,6 +369,7 @@ void DatapathTest::check_books() const {
 			EXPECT_TRUE(!side->fast || ways.insert(side->fast).second) << "two sessions, one way";
 		by_lease[pair.lan.lease]++;
 		by_host[pair.lan_key.saddr].sessions++;
+		by_host[pair.lan_key.saddr].halfopen += pair.halfopen;
 		EXPECT_EQ(pair.lan.lease, pair.wan.lease);
 		EXPECT_EQ(pair.lan.rule, pair.wan.rule);
 		EXPECT_EQ(pair.lan.state, pair.wan.state);
@@ -391,6 +392,7 @@ void DatapathTest::check_books() const {
 	for (const __be32 address : must(hosts.keys())) {
 		const auto host = must(hosts.lookup(address)).value();
 		EXPECT_EQ(host.sessions, by_host[address].sessions) << "sessions of a host";
+		EXPECT_EQ(host.halfopen, by_host[address].halfopen) << "sessions that a host has not answered";
 		EXPECT_EQ(host.leases, by_host[address].leases) << "leases of a host";
 		by_host.erase(address);
 	}

@@ -246,8 +246,40 @@ TEST_F(Open, SessionsPerHost) {
 	EXPECT_EQ(knock(kRemote, 2), PTRIG_HOST_SESSIONS) << "over all its leases";
 }
 
+TEST_F(Open, NoHostTakesTheHalfOpenPlacesOfTheNext) {
+	use({.halfopen = 12});
+	config_.limits.new_sessions_per_second = 0;
+	Rule second = media(), third = media();
+	second.name = "second", third.name = "third";
+	second.trigger = {udp(5070)}, third.trigger = {udp(5080)};
+	second.open = {open(udp(2000))}, third.open = {open(udp(3000))};
+	apply({media(), second, third});
+	ASSERT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
+	ASSERT_EQ(trigger(kB, Udp{.dport = 5070}), PTRIG_GRANTED);
+	const auto fit = [&](std::uint16_t port) {
+		unsigned opened = 0;
+		for (std::uint16_t from = 1; from <= 20; from++) {
+			const auto reason = wan_in(kFromRemote / kRemoteToWan / Udp{.sport = from, .dport = port});
+			opened += reason == PTRIG_OPENED;
+			EXPECT_TRUE(reason == PTRIG_OPENED || reason == PTRIG_HALF_OPEN ||
+				    reason == PTRIG_HALFOPEN_FULL)
+				<< name_of(reason);
+		}
+		return opened;
+	};
+	EXPECT_EQ(fit(16384), 6U) << "one host alone gets half";
+	EXPECT_EQ(fit(2000), 3U) << "and the next as many as are left then";
+	EXPECT_EQ(fit(16384), 0U);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 16384, .dport = 1}), PTRIG_ESTABLISHED);
+	EXPECT_EQ(fit(2000), 1U) << "each place that is free again raises the share";
+	ASSERT_EQ(trigger(kA, Udp{.dport = 5080}), PTRIG_GRANTED);
+	EXPECT_EQ(fit(3000), 0U) << "it is one share for all of a host's leases";
+	ASSERT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS, .host = be(kHost2)}).halfopen, 4U);
+	EXPECT_EQ(fit(3000), 1U);
+}
+
 TEST_F(Open, HalfOpenTableFull) {
-	use({.sessions = 2, .halfopen = 2});
+	use({.sessions = 2, .halfopen = 4});
 	granted({media()});
 	EXPECT_EQ(knock(kRemote, 1), PTRIG_OPENED);
 	EXPECT_EQ(knock(kRemote, 2), PTRIG_OPENED);

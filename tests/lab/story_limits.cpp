@@ -84,6 +84,19 @@ TEST_P(Limits, FullSessionTableRefusesAndEvictsNobody) {
 	EXPECT_TRUE(talk(second, udp_on(lan1(), 6000)));
 }
 
+TEST_P(Limits, AFloodAtOneHostLeavesTheNextRoomForSessions) {
+	up(game() + rule("second", "4001/udp", "6100/udp"), "max_halfopen = 32\n");
+	trigger(lan1());
+	trigger(lan2(), {kRemote1, 4001});
+	const NetNs &from = wan();
+	for (int i = 0; i < 100; i++)
+		udp_send(udp_socket(from, {kRemote1, 0}), {kWan, 6000}, "flood");
+	EXPECT_TRUE(eventually(10s, [&] { return counter("halfopen_full") > 0; }));
+	EXPECT_EQ(who_gets_udp(6100), "lan2");
+	EXPECT_EQ(json({"status"}).at("limits").at("halfopen").at("used"), 17)
+		<< "half of the table for the one, and the other's";
+}
+
 TEST_P(Limits, DisabledRuleDoesNothing) {
 	up(game("enabled = false"));
 	trigger(lan1());
