@@ -16,14 +16,17 @@ constexpr std::array<Protos, 2> kProtos{PTRIG_TCP, PTRIG_UDP};
 /// The reserved ports: for each port the next one that is reserved, or 0.
 class ReservedPorts {
 public:
-	explicit ReservedPorts(const std::vector<PortRange> &reserved) : reserved_(reserved), next_(2 * PTRIG_PORTS) {
-		for (unsigned i = 0; i < kProtos.size() && !reserved.empty(); ++i)
+	explicit ReservedPorts(const std::vector<PortRange> &reserved) : reserved_(reserved) {
+		if (reserved.empty())
+			return;
+		next_.resize(2 * PTRIG_PORTS);
+		for (unsigned i = 0; i < kProtos.size(); ++i)
 			mark(i);
 	}
 
 	/// The reserved port that `range` has, if any.
 	std::optional<PortRange> in(const PortRange &range) const {
-		for (unsigned i = 0; i < kProtos.size(); ++i) {
+		for (unsigned i = 0; i < kProtos.size() && !next_.empty(); ++i) {
 			const std::uint16_t port = next_[PortIndex::place(i, range.first)];
 			if ((range.protos & kProtos[i]) && port != 0 && port <= range.last)
 				return PortRange{port, port, kProtos[i]};
@@ -140,13 +143,17 @@ std::optional<PortRange> PortIndex::add(std::uint32_t rule, unsigned first, unsi
 			continue;
 		for (unsigned port = first; port <= last; ++port) {
 			const std::size_t at = place(i, port);
-			std::uint8_t &count = count_[at];
-			if (count > 0 && rules_[at][count - 1U] == number)
+			auto &page = pages_[at / kPagePorts];
+			if (!page)
+				page = std::make_unique_for_overwrite<Page>();
+			std::uint8_t &count = page->count[at % kPagePorts];
+			auto &rules = page->rules[at % kPagePorts];
+			if (count > 0 && rules[count - 1U] == number)
 				continue;
 			if (count == PTRIG_MAX_RULES_PER_PORT)
 				return PortRange{static_cast<std::uint16_t>(port), static_cast<std::uint16_t>(port),
 						 kProtos[i]};
-			rules_[at][count++] = number;
+			rules[count++] = number;
 		}
 	}
 	return std::nullopt;

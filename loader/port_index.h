@@ -18,19 +18,27 @@ namespace ptrig {
 /// The rules (by their index in the configuration) on each port of each protocol, in file order.
 class PortIndex {
 public:
-	PortIndex() : count_(2 * PTRIG_PORTS), rules_(std::make_unique_for_overwrite<Rules[]>(2 * PTRIG_PORTS)) {}
-
 	/// Puts `rule` on first..last of `protos`; a port that it is on already stays as it is. Rules come in
 	/// ascending order. Returns the first port that is full, which ends the adding.
 	std::optional<PortRange> add(std::uint32_t rule, unsigned first, unsigned last, Protos protos);
 	/// `place` counts the ports of tcp, then those of udp.
-	std::span<const std::uint16_t> at(std::size_t place) const { return {rules_[place].data(), count_[place]}; }
+	std::span<const std::uint16_t> at(std::size_t place) const {
+		const Page *page = pages_[place / kPagePorts].get();
+		if (!page)
+			return {};
+		return {page->rules[place % kPagePorts].data(), page->count[place % kPagePorts]};
+	}
 	static std::size_t place(unsigned proto_index, unsigned port) { return proto_index * PTRIG_PORTS + port; }
 
 private:
-	using Rules = std::array<std::uint16_t, PTRIG_MAX_RULES_PER_PORT>;
-	std::vector<std::uint8_t> count_;
-	std::unique_ptr<Rules[]> rules_; ///< as many of each port as count_ says; the rest was never written
+	/// Most configurations have few ports, and the whole is 4 MiB.
+	static constexpr std::size_t kPagePorts = 256;
+	struct Page {
+		std::array<std::uint8_t, kPagePorts> count{};
+		/// As many of each port as `count` says; the rest was never written.
+		std::array<std::array<std::uint16_t, PTRIG_MAX_RULES_PER_PORT>, kPagePorts> rules;
+	};
+	std::array<std::unique_ptr<Page>, 2 * PTRIG_PORTS / kPagePorts> pages_;
 };
 
 /// What is wrong with rules[rule] beside the others. `item` is the range of its `key` that shows it, -1: none does.
