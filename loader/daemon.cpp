@@ -29,7 +29,8 @@ constexpr std::uint64_t kSecond = 1000000; ///< microseconds, as sd-event counts
 constexpr std::uint64_t kDebounce = kSecond / 20;
 constexpr std::uint64_t kRouteDebounce = kSecond / 2; ///< a routing daemon may change thousands a second
 constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
-constexpr std::uint64_t kSweepPause = 50; ///< times what the last sweep of all sessions took: at most 2 % of a CPU
+constexpr std::uint64_t kSweepPause =
+	50; ///< times what a sweep that found no more took: looking is at most 2 % of a CPU
 constexpr std::uint64_t kSafetyNet = 30 * kSecond;
 constexpr unsigned kLinesPerSecond = 20;
 
@@ -298,8 +299,8 @@ int Daemon::on_second() {
 	}
 	const std::uint64_t start = monotonic_us();
 	const bool all = start >= sweep_all_at_;
-	const auto swept = gateway_->sweep(!all);
-	if (all) {
+	const auto swept = gateway_->sweep(all ? Sweep::kSome : Sweep::kLeases);
+	if (all && !(swept && swept->more)) {
 		const std::uint64_t end = monotonic_us();
 		sweep_all_at_ = end + kSweepPause * (end - start);
 	}

@@ -103,8 +103,12 @@ struct ApplyResult {
 	std::uint32_t leases_ended = 0;
 };
 
+/// How much of a sweep: all there is, the leases alone (quick, however many sessions there are), or all but no more
+/// than 65,536 sessions (a tenth of a second).
+enum class Sweep { kAll, kLeases, kSome };
 struct SweepResult {
 	std::uint32_t leases = 0, sessions = 0, halfopen = 0, conns = 0;
+	bool more = false; ///< of kSome: there may be more that has ended
 };
 
 /// One change of a lease, for monitors and the journal.
@@ -155,8 +159,8 @@ public:
 	Result<std::uint32_t> close_sessions(const Filter &filter);
 
 	/// Delete what has ended by time. Nothing depends on it but the tables' room, their counts, and the events of
-	/// leases that end; `leases_only` is quick however many sessions there are.
-	Result<SweepResult> sweep(bool leases_only = false);
+	/// leases that end.
+	Result<SweepResult> sweep(Sweep how_much = Sweep::kAll);
 	/// Is it still this gateway that is pinned there? Error: its pins have been removed, or another one has its
 	/// place.
 	Done present() const;

@@ -141,7 +141,7 @@ Done check_not_anothers(const std::string &dir, const Link &link);
 
 // ---- the datapath's own maintenance (gateway_admin.cpp)
 
-Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request);
+Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsigned most_calls = ~0U);
 
 // ---- leases (gateway_leases.cpp)
 
