@@ -71,6 +71,9 @@ struct Pair {
 	bool halfopen;
 };
 
+/// The key of a session's other direction.
+ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &session);
+
 class DatapathTest : public ::testing::Test {
 protected:
 	void SetUp() override;
@@ -142,10 +145,14 @@ protected:
 	Config config_;
 	bool books_ = true; ///< false: the test has cooked them
 
-private:
-	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
+	/// The books balance.
 	void check_books() const;
+	/// What every run for this reason must satisfy: the action, and the packet untouched unless it is rewritten.
+	static void check_run(Hook hook, enum ptrig_reason reason, const Bytes &in, const Datapath::Run &result);
+
+private:
 	void check_hairpins(const std::vector<Pair> &pairs) const;
+	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
 	void use_maps();
 	Datapath *dp_ = nullptr;
 	std::unique_ptr<Datapath> own_;

@@ -1,0 +1,73 @@
+// What a round is made of: random rules, limits and packets, few enough of each that they meet.
+#include <sstream>
+
+#include "tests/model/differential.h"
+
+namespace ptrig::test {
+
+Rule Differential::random_rule(unsigned number) {
+	const Protos protos = static_cast<Protos>(1 + pick(3));
+	const auto trigger = static_cast<std::uint16_t>(5000 + pick(3));
+	const auto wan = static_cast<std::uint16_t>(6000 + pick(4));
+	Rule rule{.name = "r" + std::to_string(number),
+		  .trigger = {{trigger, static_cast<std::uint16_t>(trigger + pick(2)), protos}},
+		  .open = {{{wan, static_cast<std::uint16_t>(wan + pick(3)), static_cast<Protos>(1 + pick(3))}, wan}},
+		  .timeout = some_time(12)};
+	if (pick(2))
+		rule.open[0].host_first = static_cast<std::uint16_t>(6000 + pick(6));
+	rule.remotes.kind = pick(3) ? Remotes::Kind::kAny : Remotes::Kind::kContacted;
+	rule.refresh = pick(2) ? Refresh::kTraffic : Refresh::kTrigger;
+	if (rule.refresh == Refresh::kTraffic)
+		rule.timeout += seconds(1); // at least 2 s
+	rule.conflict = pick(3) ? Conflict::kHold : Conflict::kTakeover;
+	rule.on_close = pick(2) ? OnClose::kKeep : OnClose::kKill;
+	if (pick(3) == 0)
+		rule.yield_after = rule.timeout - seconds(1);
+	if (pick(3) == 0)
+		rule.max_lifetime = some_time(20);
+	if (pick(3) == 0)
+		rule.session_limit = 1 + pick(3);
+	if (pick(2))
+		rule.cooldown = some_time(6);
+	return rule;
+}
+
+Config Differential::random_config() {
+	Config config;
+	config.timeouts = {.tcp_established = some_time(15),
+			   .tcp_transitory = some_time(8),
+			   .udp = some_time(8),
+			   .halfopen = some_time(4)};
+	config.limits = {.leases_per_host = pick(3), .sessions_per_host = pick(5), .new_sessions_per_second = pick(4)};
+	for (unsigned n = 1 + pick(4); n > 0; n--)
+		config.rules.push_back(random_rule(n));
+	return config;
+}
+
+Input Differential::random_packet() {
+	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
+	Input in{.from_lan = pick(2) == 0, .remote = pick(2) ? kRemote : kRemote2};
+	in.host = !in.from_lan ? "" : pick(2) ? kHost : kHost2;
+	in.near = static_cast<std::uint16_t>(6000 + pick(8));
+	in.far = static_cast<std::uint16_t>(5000 + pick(5));
+	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;
+	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
+	in.ttl = pick(20) ? 64 : 1;
+	in.length = in.tcp() ? 40 : 28;
+	return in;
+}
+
+std::string shown(const Config &config, const Input &in) {
+	std::ostringstream text;
+	for (const Rule &r : config.rules)
+		text << r.name << " trigger " << to_string(r.trigger[0]) << " open " << to_string(r.open[0])
+		     << " timeout " << to_string(r.timeout) << " contacted "
+		     << (r.remotes.kind == Remotes::Kind::kContacted) << ' ' << to_string(r.refresh) << ' '
+		     << to_string(r.conflict) << ' ' << to_string(r.on_close) << " cooldown " << to_string(r.cooldown)
+		     << " session_limit " << r.session_limit.value_or(0) << '\n';
+	text << (in.from_lan ? in.host : "WAN") << ':' << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':'
+	     << in.far << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
+	return text.str();
+}
+
+} // namespace ptrig::test
