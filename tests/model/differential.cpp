@@ -31,7 +31,7 @@ Packet Differential::packet(const Input &in) const {
 	const Packet l4 = transport(in, in.near);
 	if (!in.from_lan)
 		return kFromRemote / Ip4{.src = in.remote, .dst = kWan, .ttl = in.ttl} / l4;
-	return (in.host == kHost ? kFromHost : kFromHost2) / Ip4{.src = in.host, .dst = in.remote, .ttl = in.ttl} / l4;
+	return Eth{.src = in.mac, .dst = kLanMac} / Ip4{.src = in.host, .dst = in.remote, .ttl = in.ttl} / l4;
 }
 
 std::string Differential::compare_counters() const {

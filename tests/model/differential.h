@@ -47,6 +47,8 @@ protected:
 	/// Half a second off the whole seconds by which time passes: real time in between changes nothing.
 	nanoseconds some_time(unsigned up_to) { return seconds(1 + pick(up_to)) + std::chrono::milliseconds(500); }
 
+	std::vector<Prefix> random_prefixes(const std::vector<std::string> &addresses);
+	Sources random_sources();
 	Rule random_rule(unsigned number);
 	Config random_config();
 	Input random_packet();

@@ -5,6 +5,29 @@
 
 namespace ptrig::test {
 
+/// One or two of them with some of their neighbours.
+std::vector<Prefix> Differential::random_prefixes(const std::vector<std::string> &addresses) {
+	static constexpr std::uint8_t kBits[] = {32, 32, 31, 24, 0};
+	std::vector<Prefix> prefixes;
+	for (unsigned n = 1 + pick(2); n > 0; n--) {
+		Prefix one = prefix(addresses[pick(static_cast<unsigned>(addresses.size()))], kBits[pick(5)]);
+		one.address.value = one.bits ? one.address.value & ~0U << (32 - one.bits) : 0;
+		prefixes.push_back(one);
+	}
+	return prefixes;
+}
+
+Sources Differential::random_sources() {
+	if (pick(4))
+		return {pick(2) ? Sources::Kind::kLan : Sources::Kind::kRouted, {}, {}};
+	Sources sources{.kind = Sources::Kind::kSet};
+	if (pick(2))
+		sources.prefixes = random_prefixes({kHost, kHost2, kRouted});
+	if (pick(2) || sources.prefixes.empty())
+		sources.macs = {mac(pick(2) ? kHostMac : pick(2) ? kHost2Mac : kSwitchMac)};
+	return sources;
+}
+
 Rule Differential::random_rule(unsigned number) {
 	const Protos protos = static_cast<Protos>(1 + pick(3));
 	const auto trigger = static_cast<std::uint16_t>(5000 + pick(3));
@@ -15,7 +38,12 @@ Rule Differential::random_rule(unsigned number) {
 		  .timeout = some_time(12)};
 	if (pick(2))
 		rule.open[0].host_first = static_cast<std::uint16_t>(6000 + pick(6));
+	rule.sources = random_sources();
+	if (pick(6) == 0)
+		rule.trigger_remotes = random_prefixes({kRemote, kRemote2, kFar});
 	rule.remotes.kind = pick(3) ? Remotes::Kind::kAny : Remotes::Kind::kContacted;
+	if (pick(5) == 0)
+		rule.remotes = {Remotes::Kind::kSet, random_prefixes({kRemote, kRemote2, kFar})};
 	rule.refresh = pick(2) ? Refresh::kTraffic : Refresh::kTrigger;
 	if (rule.refresh == Refresh::kTraffic)
 		rule.timeout += seconds(1); // at least 2 s
@@ -39,6 +67,8 @@ Config Differential::random_config() {
 			   .udp = some_time(8),
 			   .halfopen = some_time(4)};
 	config.limits = {.leases_per_host = pick(3), .sessions_per_host = pick(5), .new_sessions_per_second = pick(4)};
+	if (pick(5) == 0)
+		config.gateway.deny_remotes = random_prefixes({kRemote2, kFar});
 	for (unsigned n = 1 + pick(4); n > 0; n--)
 		config.rules.push_back(random_rule(n));
 	return config;
@@ -46,8 +76,11 @@ Config Differential::random_config() {
 
 Input Differential::random_packet() {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
-	Input in{.from_lan = pick(2) == 0, .remote = pick(2) ? kRemote : kRemote2};
-	in.host = !in.from_lan ? "" : pick(2) ? kHost : kHost2;
+	Input in{.from_lan = pick(2) == 0, .remote = pick(12) == 0 ? kFar : pick(2) ? kRemote : kRemote2};
+	if (in.from_lan) {
+		in.host = pick(12) == 0 ? kRouted : pick(2) ? kHost : kHost2;
+		in.mac = in.host == kRouted ? kSwitchMac : in.host == kHost ? kHostMac : kHost2Mac;
+	}
 	in.near = static_cast<std::uint16_t>(6000 + pick(8));
 	in.far = static_cast<std::uint16_t>(5000 + pick(5));
 	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;
@@ -57,14 +90,29 @@ Input Differential::random_packet() {
 	return in;
 }
 
+namespace {
+
+std::string to_text(const std::vector<Prefix> &prefixes) {
+	std::string text = "[";
+	for (const Prefix &one : prefixes)
+		text += ' ' + to_string(one);
+	return text + " ]";
+}
+
+} // namespace
+
 std::string shown(const Config &config, const Input &in) {
 	std::ostringstream text;
+	text << "deny_remotes " << to_text(config.gateway.deny_remotes) << '\n';
 	for (const Rule &r : config.rules)
 		text << r.name << " trigger " << to_string(r.trigger[0]) << " open " << to_string(r.open[0])
 		     << " timeout " << to_string(r.timeout) << " contacted "
-		     << (r.remotes.kind == Remotes::Kind::kContacted) << ' ' << to_string(r.refresh) << ' '
-		     << to_string(r.conflict) << ' ' << to_string(r.on_close) << " cooldown " << to_string(r.cooldown)
-		     << " session_limit " << r.session_limit.value_or(0) << '\n';
+		     << (r.remotes.kind == Remotes::Kind::kContacted) << " remotes " << to_text(r.remotes.prefixes)
+		     << " trigger_remotes " << to_text(r.trigger_remotes) << " sources "
+		     << static_cast<int>(r.sources.kind) << to_text(r.sources.prefixes) << ' ' << r.sources.macs.size()
+		     << " MACs " << to_string(r.refresh) << ' ' << to_string(r.conflict) << ' ' << to_string(r.on_close)
+		     << " cooldown " << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0)
+		     << '\n';
 	text << (in.from_lan ? in.host : "WAN") << ':' << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':'
 	     << in.far << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
 	return text.str();

@@ -19,7 +19,7 @@ using Time = std::int64_t; ///< nanoseconds
 /// A packet's transport part, and who is at both ends: `host` is set if it comes from the LAN.
 struct Input {
 	bool from_lan = false;
-	std::string host, remote;
+	std::string host, mac, remote;   ///< `mac`: of what has sent it, from the LAN
 	std::uint16_t near = 0, far = 0; ///< port on our side (host's or WAN's), port of the remote
 	Protos proto = PTRIG_UDP;
 	std::uint8_t flags = 0, ttl = 64;
@@ -63,6 +63,11 @@ struct Session {
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
 };
 
+/// A host on the LAN itself, not behind a router.
+bool on_link(const std::string &host);
+bool within(const std::vector<Prefix> &prefixes, const std::string &address);
+bool may_trigger(const Rule &rule, const Input &in);
+
 using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
 
 class Gateway {
@@ -76,9 +81,8 @@ public:
 	const std::vector<Session> &sessions() const { return sessions_; }
 
 private:
-	enum class Who { kSame, kOther };
-
 	const Rule *rule(const std::string &name) const;
+	bool allows_remote(const Rule &rule, const std::string &remote) const;
 	LeaseKey key(const Rule &rule, const std::string &remote) const;
 	bool over(const Lease &lease, const Rule &rule) const;
 	Lease *live(const Rule &rule, const std::string &remote);

@@ -1,0 +1,100 @@
+// Triggers of the reference model: who may, and what a trigger makes of a rule's lease.
+#include <algorithm>
+
+#include "tests/model/model.h"
+
+namespace ptrig::model {
+
+namespace {
+
+constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4;
+constexpr Time kFresh = 250000000;
+
+bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
+	return std::any_of(rule.trigger.begin(), rule.trigger.end(),
+			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
+}
+
+} // namespace
+
+bool on_link(const std::string &host) {
+	return host.starts_with("192.168.77.");
+}
+
+bool may_trigger(const Rule &rule, const Input &in) {
+	const Sources &from = rule.sources;
+	if (from.kind == Sources::Kind::kSet)
+		return within(from.prefixes, in.host) ||
+		       std::any_of(from.macs.begin(), from.macs.end(),
+				   [&](const Mac &mac) { return to_string(mac) == in.mac; });
+	return from.kind == Sources::Kind::kRouted || on_link(in.host);
+}
+
+enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_reason reason) {
+	if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
+		return PTRIG_HOST_LEASES;
+	leases_[key(rule, in.remote)] = {.id = ++next_id_,
+					 .granted = now_,
+					 .refreshed = now_,
+					 .host = in.host,
+					 .tokens = config_.limits.new_sessions_per_second,
+					 .tokens_since = now_};
+	return reason;
+}
+
+enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
+	if (in.flags & (kFin | kRst))
+		return PTRIG_FLAGS;
+	if (!may_trigger(rule, in))
+		return PTRIG_SOURCE;
+	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
+		return PTRIG_TRIGGER_REMOTE;
+	const auto found = leases_.find(key(rule, in.remote));
+	if (found == leases_.end())
+		return grant(rule, in, PTRIG_GRANTED);
+	Lease &lease = found->second;
+	const bool same = lease.host == in.host;
+	if (lease.live && !over(lease, rule)) {
+		if (same) {
+			lease.refreshed = now_;
+			return PTRIG_REFRESHED;
+		}
+		const bool yields = rule.conflict == Conflict::kTakeover ||
+				    (rule.yield_after && now_ - lease.refreshed >= rule.yield_after->count());
+		return yields ? grant(rule, in, PTRIG_TAKEN_OVER) : PTRIG_HELD;
+	}
+	if (lease.live) {
+		lease.live = false;
+		lease.ended = lease.refreshed + rule.timeout.count();
+		if (rule.max_lifetime)
+			lease.ended = std::min(lease.ended, lease.granted + rule.max_lifetime->count());
+	}
+	if (!same && now_ - lease.ended < rule.cooldown.count())
+		return PTRIG_COOLDOWN;
+	return grant(rule, in, PTRIG_GRANTED);
+}
+
+/// A host's packet that is no session's. The verdict is the first grant, or else the last refusal.
+enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
+	std::vector<const Rule *> rules;
+	for (const Rule &one : config_.rules)
+		if (triggers(one, in.proto, in.far))
+			rules.push_back(&one);
+	if (rules.empty())
+		return ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
+	if (rules.size() == 1 && rules[0]->trigger_remotes.empty() && !(in.flags & (kSyn | kFin | kRst))) {
+		const auto found = leases_.find(key(*rules[0], in.remote));
+		if (found != leases_.end() && found->second.live && found->second.host == in.host &&
+		    now_ - found->second.refreshed < kFresh)
+			return PTRIG_FRESH;
+	}
+	enum ptrig_reason verdict = PTRIG_REASON_COUNT;
+	for (const Rule *one : rules) {
+		const enum ptrig_reason reason = ask(*one, in);
+		if (verdict < PTRIG_FRESH || verdict > PTRIG_PENDING)
+			verdict = reason;
+	}
+	return verdict;
+}
+
+} // namespace ptrig::model
