@@ -35,6 +35,8 @@ void DatapathTest::SetUp() {
 			FAIL() << "needs root and network namespaces, and CI=true forbids to skip";
 		GTEST_SKIP() << "needs root and network namespaces";
 	}
+	if (sizes_)
+		return use(*sizes_);
 	own_.reset();
 	dp_ = &shared();
 	use_maps();

@@ -81,6 +81,8 @@ protected:
 
 	/// Programs with maps of other sizes, for this test only.
 	void use(const Sizes &sizes);
+	/// The maps as if just loaded, with the world's interfaces and addresses.
+	void use_maps();
 	Datapath &dp() const { return *dp_; }
 
 	/// Compiles `rules` with config_'s timeouts and limits into a generation, and makes it the active one.
@@ -143,7 +145,8 @@ protected:
 	ptrig_admin admin(ptrig_admin arguments) { return dp_->admin(arguments); }
 
 	Config config_;
-	bool books_ = true; ///< false: the test has cooked them
+	std::optional<Sizes> sizes_; ///< set by a fixture's constructor: of its tests' maps
+	bool books_ = true;          ///< false: the test has cooked them
 
 	/// The books balance.
 	void check_books() const;
@@ -153,7 +156,6 @@ protected:
 private:
 	void check_hairpins(const std::vector<Pair> &pairs) const;
 	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
-	void use_maps();
 	Datapath *dp_ = nullptr;
 	std::unique_ptr<Datapath> own_;
 	std::map<std::string, RuleIdentity> identities_;

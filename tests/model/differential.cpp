@@ -1,7 +1,8 @@
 // One step of the comparison: a packet through the model and through the programs.
 #include "tests/model/differential.h"
 
-#include <arpa/inet.h>
+#include <algorithm>
+
 #include <linux/if_link.h>
 
 namespace ptrig::test {
@@ -18,10 +19,12 @@ Packet transport(const Input &in, std::uint16_t near) {
 
 void Differential::begin(std::uint64_t seed) {
 	random_.seed(seed);
-	SetUp();
+	use_maps();
+	asked_.clear();
 	counted_.assign(PTRIG_REASON_COUNT, 0);
 	config_ = random_config();
 	apply(config_.rules);
+	waits_ = std::any_of(config_.rules.begin(), config_.rules.end(), [](const Rule &r) { return r.confirm; });
 	xdp_ = pick(2) == 0;
 	if (xdp_)
 		with_xdp();
@@ -29,6 +32,8 @@ void Differential::begin(std::uint64_t seed) {
 
 Packet Differential::packet(const Input &in) const {
 	const Packet l4 = transport(in, in.near);
+	if (in.answer)
+		return Eth{.src = kLanMac, .dst = in.mac} / Ip4{.src = in.remote, .dst = in.host, .ttl = 63} / l4;
 	if (!in.from_lan)
 		return kFromRemote / Ip4{.src = in.remote, .dst = kWan, .ttl = in.ttl} / l4;
 	return Eth{.src = in.mac, .dst = kLanMac} / Ip4{.src = in.host, .dst = in.remote, .ttl = in.ttl} / l4;
@@ -52,8 +57,9 @@ std::string Differential::counted(enum ptrig_reason reason) {
 
 std::string Differential::sent(Hook hook, const Bytes &frame, enum ptrig_reason reason, Bytes *out,
 			       std::uint16_t tc_index) {
-	const bool lan = hook == Hook::kLanIn || hook == Hook::kXdpLan;
-	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, hook == Hook::kWanOut ? "lan0" : "", tc_index);
+	const bool lan = hook == Hook::kLanIn || hook == Hook::kLanOut;
+	const char *from = hook == Hook::kWanOut ? "lan0" : hook == Hook::kLanOut ? "wan0" : "";
+	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, from, tc_index);
 	if (auto what = counted(reason); !what.empty())
 		return what;
 	check_run(hook, reason, frame, result);
@@ -87,6 +93,10 @@ std::string Differential::asks(const Input &in, enum ptrig_reason reason, const 
 
 std::string Differential::step(model::Gateway &gateway, const Input &in) {
 	const Output wanted = gateway.arrives(in);
+	return in.answer ? sent(Hook::kLanOut, packet(in).bytes(), wanted.reason) : arrives(in, wanted);
+}
+
+std::string Differential::arrives(const Input &in, const Output &wanted) {
 	const Kind kind = kind_of(wanted.reason);
 	const Bytes frame = packet(in).bytes();
 	Bytes out;

@@ -33,16 +33,28 @@ struct SessionRow {
 
 	auto operator<=>(const SessionRow &) const = default;
 };
+/// A trigger that waits for its remote's answer.
+struct ConnRow {
+	std::uint32_t rule = 0;
+	__be32 host = 0, remote = 0;
+	std::uint16_t host_port = 0, far = 0;
+	Protos proto = 0;
+
+	auto operator<=>(const ConnRow &) const = default;
+};
 /// Sorted.
 struct Tables {
 	std::vector<LeaseRow> leases;
 	std::vector<SessionRow> sessions;
+	std::vector<ConnRow> waiting;
 
 	bool operator==(const Tables &) const = default;
 };
 
 class Differential : public DatapathTest {
 protected:
+	/// No trigger that waits is ever pushed out: a round has fewer than these.
+	Differential() { sizes_ = {.conns = 2048}; }
 	unsigned pick(unsigned n) { return static_cast<unsigned>(random_() % n); }
 	/// Half a second off the whole seconds by which time passes: real time in between changes nothing.
 	nanoseconds some_time(unsigned up_to) { return seconds(1 + pick(up_to)) + std::chrono::milliseconds(500); }
@@ -52,8 +64,9 @@ protected:
 	Rule random_rule(unsigned number);
 	Config random_config();
 	Input random_packet();
+	Input random_answer();
 
-	/// A new round: empty maps, other rules.
+	/// A new round: empty maps, other rules; `seed` says which.
 	void begin(std::uint64_t seed);
 	/// What is not the same; empty if all is.
 	std::string step(model::Gateway &gateway, const Input &in);
@@ -63,6 +76,8 @@ protected:
 	std::string compare_counters() const;
 
 	std::mt19937_64 random_;
+	bool waits_ = false;       ///< of this round: a rule has `confirm`
+	std::vector<Input> asked_; ///< of this round: packets from the LAN, if some may be answered
 
 private:
 	/// Runs a program; what is not as it is with `reason`, or empty.
@@ -71,6 +86,8 @@ private:
 	std::string counted(enum ptrig_reason reason);
 	/// XDP first, where it is: whether it has sent the packet itself.
 	std::string accelerate(bool from_lan, const Bytes &frame, enum ptrig_reason reason, Bytes *out, bool &done);
+	/// From the LAN or the WAN; as sent().
+	std::string arrives(const Input &in, const Output &wanted);
 	std::string asks(const Input &in, enum ptrig_reason reason, const Bytes &frame);
 	Packet packet(const Input &in) const;
 	Tables expected(const model::Gateway &gateway) const;

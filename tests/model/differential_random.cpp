@@ -1,4 +1,5 @@
 // What a round is made of: random rules, limits and packets, few enough of each that they meet.
+#include <algorithm>
 #include <sstream>
 
 #include "tests/model/differential.h"
@@ -44,6 +45,7 @@ Rule Differential::random_rule(unsigned number) {
 	rule.remotes.kind = pick(3) ? Remotes::Kind::kAny : Remotes::Kind::kContacted;
 	if (pick(5) == 0)
 		rule.remotes = {Remotes::Kind::kSet, random_prefixes({kRemote, kRemote2, kFar})};
+	rule.confirm = pick(4) == 0;
 	rule.refresh = pick(2) ? Refresh::kTraffic : Refresh::kTrigger;
 	if (rule.refresh == Refresh::kTraffic)
 		rule.timeout += seconds(1); // at least 2 s
@@ -76,6 +78,8 @@ Config Differential::random_config() {
 
 Input Differential::random_packet() {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
+	if (waits_ && !asked_.empty() && pick(6) == 0)
+		return random_answer();
 	Input in{.from_lan = pick(2) == 0, .remote = pick(12) == 0 ? kFar : pick(2) ? kRemote : kRemote2};
 	if (in.from_lan) {
 		in.host = pick(12) == 0 ? kRouted : pick(2) ? kHost : kHost2;
@@ -87,6 +91,18 @@ Input Differential::random_packet() {
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	in.ttl = pick(20) ? 64 : 1;
 	in.length = in.tcp() ? 40 : 28;
+	if (in.from_lan && waits_)
+		asked_.push_back(in);
+	return in;
+}
+
+/// What the remote of one of the host's last packets says to it.
+Input Differential::random_answer() {
+	static constexpr std::uint8_t kFlags[] = {kSyn | kAck, kSyn | kAck, kAck, kFin | kAck, kRst | kAck};
+	Input in = asked_[asked_.size() - 1 - pick(std::min(16U, static_cast<unsigned>(asked_.size())))];
+	in.from_lan = false;
+	in.answer = true;
+	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	return in;
 }
 
@@ -113,8 +129,9 @@ std::string shown(const Config &config, const Input &in) {
 		     << " MACs " << to_string(r.refresh) << ' ' << to_string(r.conflict) << ' ' << to_string(r.on_close)
 		     << " cooldown " << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0)
 		     << '\n';
-	text << (in.from_lan ? in.host : "WAN") << ':' << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':'
-	     << in.far << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
+	text << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':' << in.near
+	     << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far << (in.tcp() ? " tcp flags " : " udp ")
+	     << int{in.flags} << " ttl " << int{in.ttl};
 	return text.str();
 }
 

@@ -28,6 +28,11 @@ std::ostream &operator<<(std::ostream &out, const SessionRow &row) {
 		   << row.out << '/' << row.out_bytes;
 }
 
+std::ostream &operator<<(std::ostream &out, const ConnRow &row) {
+	return out << "waiting for rule " << row.rule << (row.proto == PTRIG_TCP ? " tcp " : " udp ") << text(row.host)
+		   << ':' << row.host_port << " remote " << text(row.remote) << ':' << row.far;
+}
+
 /// The rows that only `a` has.
 template <typename Row>
 void only_in(const char *whose, const std::vector<Row> &a, const std::vector<Row> &b, std::ostream &out) {
@@ -35,6 +40,12 @@ void only_in(const char *whose, const std::vector<Row> &a, const std::vector<Row
 	std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(rows));
 	for (const Row &row : rows)
 		out << whose << row << '\n';
+}
+
+void sort(Tables &tables) {
+	std::sort(tables.leases.begin(), tables.leases.end());
+	std::sort(tables.sessions.begin(), tables.sessions.end());
+	std::sort(tables.waiting.begin(), tables.waiting.end());
 }
 
 /// Every entry of a map, changed.
@@ -70,6 +81,8 @@ void Differential::pass(model::Gateway &gateway, unsigned secs) {
 			session.seen_ns -= by;
 			session.checked -= ticks;
 		});
+	if (waits_)
+		edit_all<ptrig_conn_key, ptrig_conn>(dp(), "pt_pending", [&](ptrig_conn &conn) { conn.seen_ns -= by; });
 }
 
 Tables Differential::expected(const model::Gateway &gateway) const {
@@ -96,8 +109,14 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 					   .in_bytes = s.wan.bytes,
 					   .out = s.lan.packets,
 					   .out_bytes = s.lan.bytes});
-	std::sort(tables.leases.begin(), tables.leases.end());
-	std::sort(tables.sessions.begin(), tables.sessions.end());
+	for (const auto &[key, waiting] : gateway.waiting())
+		tables.waiting.push_back({.rule = rule_id(key.rule),
+					  .host = be(key.host),
+					  .remote = be(key.remote),
+					  .host_port = key.host_port,
+					  .far = key.far,
+					  .proto = key.proto});
+	sort(tables);
 	return tables;
 }
 
@@ -125,8 +144,16 @@ Tables Differential::actual() const {
 			 .out = out.packets,
 			 .out_bytes = out.bytes});
 	}
-	std::sort(tables.leases.begin(), tables.leases.end());
-	std::sort(tables.sessions.begin(), tables.sessions.end());
+	if (waits_)
+		for (const auto &[key, waiting] : dp().entries<ptrig_conn_key, ptrig_conn>("pt_pending"))
+			tables.waiting.push_back(
+				{.rule = key.rule,
+				 .host = key.host,
+				 .remote = key.remote,
+				 .host_port = ntohs(key.host_port),
+				 .far = ntohs(key.remote_port),
+				 .proto = static_cast<Protos>(key.proto == IPPROTO_TCP ? PTRIG_TCP : PTRIG_UDP)});
+	sort(tables);
 	return tables;
 }
 
@@ -139,6 +166,8 @@ std::string Differential::compare_tables(const model::Gateway &gateway) const {
 	only_in("datapath ", datapath.leases, model.leases, out);
 	only_in("model    ", model.sessions, datapath.sessions, out);
 	only_in("datapath ", datapath.sessions, model.sessions, out);
+	only_in("model    ", model.waiting, datapath.waiting, out);
+	only_in("datapath ", datapath.waiting, model.waiting, out);
 	return out.str();
 }
 

@@ -15,6 +15,14 @@ bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
 			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
 }
 
+bool grants(enum ptrig_reason reason) {
+	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
+}
+
+ConnKey conn(const Rule &rule, const Input &in) {
+	return {rule.name, in.host, in.remote, in.near, in.far, in.proto};
+}
+
 } // namespace
 
 bool on_link(const std::string &host) {
@@ -30,7 +38,20 @@ bool may_trigger(const Rule &rule, const Input &in) {
 	return from.kind == Sources::Kind::kRouted || on_link(in.host);
 }
 
-enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_reason reason) {
+std::vector<const Rule *> Gateway::triggered(const Input &in) const {
+	std::vector<const Rule *> rules;
+	for (const Rule &one : config_.rules)
+		if (triggers(one, in.proto, in.far))
+			rules.push_back(&one);
+	return rules;
+}
+
+/// A new lease, or the one that there is for a new host; with `confirm` only once the remote has answered.
+enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered) {
+	if (rule.confirm && !answered) {
+		waiting_[conn(rule, in)] = {in, now_};
+		return PTRIG_PENDING;
+	}
 	if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
 		return PTRIG_HOST_LEASES;
 	leases_[key(rule, in.remote)] = {.id = ++next_id_,
@@ -42,16 +63,10 @@ enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_r
 	return reason;
 }
 
-enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
-	if (in.flags & (kFin | kRst))
-		return PTRIG_FLAGS;
-	if (!may_trigger(rule, in))
-		return PTRIG_SOURCE;
-	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
-		return PTRIG_TRIGGER_REMOTE;
+enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answered) {
 	const auto found = leases_.find(key(rule, in.remote));
 	if (found == leases_.end())
-		return grant(rule, in, PTRIG_GRANTED);
+		return grant(rule, in, PTRIG_GRANTED, answered);
 	Lease &lease = found->second;
 	const bool same = lease.host == in.host;
 	if (lease.live && !over(lease, rule)) {
@@ -61,7 +76,7 @@ enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 		}
 		const bool yields = rule.conflict == Conflict::kTakeover ||
 				    (rule.yield_after && now_ - lease.refreshed >= rule.yield_after->count());
-		return yields ? grant(rule, in, PTRIG_TAKEN_OVER) : PTRIG_HELD;
+		return yields ? grant(rule, in, PTRIG_TAKEN_OVER, answered) : PTRIG_HELD;
 	}
 	if (lease.live) {
 		lease.live = false;
@@ -71,15 +86,25 @@ enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 	}
 	if (!same && now_ - lease.ended < rule.cooldown.count())
 		return PTRIG_COOLDOWN;
-	return grant(rule, in, PTRIG_GRANTED);
+	return grant(rule, in, PTRIG_GRANTED, answered);
+}
+
+/// One rule's part of a packet that leaves by the WAN to one of its trigger ports.
+enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
+	if (in.flags & (kFin | kRst)) {
+		waiting_.erase(conn(rule, in));
+		return PTRIG_FLAGS;
+	}
+	if (!may_trigger(rule, in))
+		return PTRIG_SOURCE;
+	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
+		return PTRIG_TRIGGER_REMOTE;
+	return claim(rule, in, false);
 }
 
 /// A host's packet that is no session's. The verdict is the first grant, or else the last refusal.
 enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
-	std::vector<const Rule *> rules;
-	for (const Rule &one : config_.rules)
-		if (triggers(one, in.proto, in.far))
-			rules.push_back(&one);
+	const auto rules = triggered(in);
 	if (rules.empty())
 		return ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 	if (rules.size() == 1 && rules[0]->trigger_remotes.empty() && !(in.flags & (kSyn | kFin | kRst))) {
@@ -91,7 +116,33 @@ enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
 	enum ptrig_reason verdict = PTRIG_REASON_COUNT;
 	for (const Rule *one : rules) {
 		const enum ptrig_reason reason = ask(*one, in);
-		if (verdict < PTRIG_FRESH || verdict > PTRIG_PENDING)
+		if (!grants(verdict))
+			verdict = reason;
+	}
+	return verdict;
+}
+
+/// One rule's part of an answer.
+enum ptrig_reason Gateway::answered(const Rule &rule, const Input &in) {
+	const auto found = waiting_.find(conn(rule, in));
+	if (found == waiting_.end())
+		return PTRIG_NO_ANSWER;
+	const Waiting waiting = found->second;
+	waiting_.erase(found);
+	if (in.flags & (kFin | kRst))
+		return PTRIG_FLAGS;
+	if (now_ - waiting.since >= config_.timeouts.halfopen.count())
+		return PTRIG_NO_ANSWER;
+	return claim(rule, waiting.trigger, true);
+}
+
+enum ptrig_reason Gateway::answer(const Input &in) {
+	enum ptrig_reason verdict = PTRIG_NO_ANSWER;
+	for (const Rule *one : triggered(in)) {
+		if (!one->confirm)
+			continue;
+		const enum ptrig_reason reason = answered(*one, in);
+		if (reason != PTRIG_NO_ANSWER && !grants(verdict))
 			verdict = reason;
 	}
 	return verdict;
