@@ -24,7 +24,8 @@ void Differential::begin(std::uint64_t seed) {
 	counted_.assign(PTRIG_REASON_COUNT, 0);
 	config_ = random_config();
 	apply(config_.rules);
-	waits_ = std::any_of(config_.rules.begin(), config_.rules.end(), [](const Rule &r) { return r.confirm; });
+	follows_ = std::any_of(config_.rules.begin(), config_.rules.end(),
+			       [](const Rule &r) { return r.confirm || r.close == Close::kConnection; });
 	xdp_ = pick(2) == 0;
 	if (xdp_)
 		with_xdp();

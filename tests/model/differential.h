@@ -19,7 +19,8 @@ struct LeaseRow {
 	std::uint32_t rule = 0;
 	__be32 remote = 0, host = 0;
 	bool live = false;
-	std::uint64_t sessions = 0;
+	std::uint64_t sessions = 0, conns = 0;
+	std::int64_t age_s = 0, idle_s = 0, ended_s = 0;
 
 	auto operator<=>(const LeaseRow &) const = default;
 };
@@ -30,15 +31,17 @@ struct SessionRow {
 	std::uint16_t host_port = 0, wan_port = 0, far = 0;
 	std::uint32_t rule = 0;
 	std::uint64_t in = 0, in_bytes = 0, out = 0, out_bytes = 0;
+	std::int64_t idle_s = 0;
 
 	auto operator<=>(const SessionRow &) const = default;
 };
-/// A trigger that waits for its remote's answer.
+/// A trigger that waits for its remote's answer, or a trigger connection and its FINs.
 struct ConnRow {
 	std::uint32_t rule = 0;
 	__be32 host = 0, remote = 0;
 	std::uint16_t host_port = 0, far = 0;
 	Protos proto = 0;
+	bool fin_lan = false, fin_wan = false;
 
 	auto operator<=>(const ConnRow &) const = default;
 };
@@ -46,7 +49,7 @@ struct ConnRow {
 struct Tables {
 	std::vector<LeaseRow> leases;
 	std::vector<SessionRow> sessions;
-	std::vector<ConnRow> waiting;
+	std::vector<ConnRow> waiting, conns;
 
 	bool operator==(const Tables &) const = default;
 };
@@ -64,7 +67,7 @@ protected:
 	Rule random_rule(unsigned number);
 	Config random_config();
 	Input random_packet();
-	Input random_answer();
+	Input random_reply();
 
 	/// A new round: empty maps, other rules; `seed` says which.
 	void begin(std::uint64_t seed);
@@ -76,7 +79,7 @@ protected:
 	std::string compare_counters() const;
 
 	std::mt19937_64 random_;
-	bool waits_ = false;       ///< of this round: a rule has `confirm`
+	bool follows_ = false;     ///< of this round: a rule has `confirm` or `close = "connection"`
 	std::vector<Input> asked_; ///< of this round: packets from the LAN, if some may be answered
 
 private:

@@ -46,6 +46,7 @@ Rule Differential::random_rule(unsigned number) {
 	if (pick(5) == 0)
 		rule.remotes = {Remotes::Kind::kSet, random_prefixes({kRemote, kRemote2, kFar})};
 	rule.confirm = pick(4) == 0;
+	rule.close = pick(3) ? Close::kIdle : Close::kConnection;
 	rule.refresh = pick(2) ? Refresh::kTraffic : Refresh::kTrigger;
 	if (rule.refresh == Refresh::kTraffic)
 		rule.timeout += seconds(1); // at least 2 s
@@ -78,8 +79,8 @@ Config Differential::random_config() {
 
 Input Differential::random_packet() {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
-	if (waits_ && !asked_.empty() && pick(6) == 0)
-		return random_answer();
+	if (follows_ && !asked_.empty() && pick(4) == 0)
+		return random_reply();
 	Input in{.from_lan = pick(2) == 0, .remote = pick(12) == 0 ? kFar : pick(2) ? kRemote : kRemote2};
 	if (in.from_lan) {
 		in.host = pick(12) == 0 ? kRouted : pick(2) ? kHost : kHost2;
@@ -91,17 +92,17 @@ Input Differential::random_packet() {
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	in.ttl = pick(20) ? 64 : 1;
 	in.length = in.tcp() ? 40 : 28;
-	if (in.from_lan && waits_)
+	if (in.from_lan && follows_)
 		asked_.push_back(in);
 	return in;
 }
 
-/// What the remote of one of the host's last packets says to it.
-Input Differential::random_answer() {
-	static constexpr std::uint8_t kFlags[] = {kSyn | kAck, kSyn | kAck, kAck, kFin | kAck, kRst | kAck};
+/// More of a conversation that the host has begun: its next packet, or what the remote says.
+Input Differential::random_reply() {
+	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kFin | kAck, kRst | kAck};
 	Input in = asked_[asked_.size() - 1 - pick(std::min(16U, static_cast<unsigned>(asked_.size())))];
-	in.from_lan = false;
-	in.answer = true;
+	in.from_lan = pick(3) == 0;
+	in.answer = !in.from_lan;
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	return in;
 }

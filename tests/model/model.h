@@ -79,6 +79,12 @@ struct ConnKey {
 	auto operator<=>(const ConnKey &) const = default;
 };
 
+/// A trigger connection of a `close = "connection"` rule.
+struct Conn {
+	std::uint32_t lease = 0;
+	bool fin_lan = false, fin_wan = false;
+};
+
 /// A host on the LAN itself, not behind a router.
 bool on_link(const std::string &host);
 bool within(const std::vector<Prefix> &prefixes, const std::string &address);
@@ -91,10 +97,13 @@ public:
 	explicit Gateway(Config config) : config_(std::move(config)) {}
 
 	void pass(Time time) { now_ += time; }
+	/// Whole seconds since then.
+	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
 
 	const std::map<LeaseKey, Lease> &leases() const { return leases_; }
 	const std::vector<Session> &sessions() const { return sessions_; }
+	const std::map<ConnKey, Conn> &conns() const { return conns_; }
 	const std::map<ConnKey, Waiting> &waiting() const { return waiting_; }
 
 private:
@@ -107,6 +116,9 @@ private:
 	std::size_t leases_of(const std::string &host) const;
 	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered);
 	std::vector<const Rule *> triggered(const Input &in) const;
+	void track(const Rule &rule, const Input &in);
+	void closing(const Rule &rule, const Input &in);
+	void ended_by_time(Lease &lease, const Rule &rule) const;
 	enum ptrig_reason claim(const Rule &rule, const Input &in, bool answered);
 	enum ptrig_reason ask(const Rule &rule, const Input &in);
 	enum ptrig_reason trigger(const Input &in, bool ended);
@@ -134,6 +146,7 @@ private:
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;
 	std::map<ConnKey, Waiting> waiting_;
+	std::map<ConnKey, Conn> conns_;
 };
 
 } // namespace ptrig::model
