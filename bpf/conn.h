@@ -68,8 +68,10 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 		return;
 	__u32 id = lease->info.id;
 
-	if (known && known->lease == id && known->flags & PTRIG_CONN_COUNTED)
-		return; /* the SYN again */
+	if (known && known->lease == id && known->flags & PTRIG_CONN_COUNTED) {
+		known->flags = PTRIG_CONN_COUNTED; /* the SYN again: what was half closed is no more */
+		return;
+	}
 	if (known) {
 		known->lease = id;
 		known->flags = PTRIG_CONN_COUNTED;
@@ -125,8 +127,14 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 	if (lease->info.id == id && lease->info.conns)
 		last = --lease->info.conns == 0;
 	pt_lease_unlock(lease);
-	if (last)
+	if (!last)
+		return;
+	enum ptrig_reason over = pt_lease_over(&lease->info, rule, now);
+
+	if (over == PT_GO_ON)
 		pt_lease_end_now(lease, rule->id, id, PTRIG_CONNECTION_CLOSED, now);
+	else /* long since: the cooldown runs from then */
+		pt_lease_end_now(lease, rule->id, id, over, pt_lease_end(&lease->info, rule));
 }
 
 #endif

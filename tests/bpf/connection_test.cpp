@@ -263,6 +263,17 @@ TEST_F(CloseConnection, LastOfSeveral) {
 	EXPECT_FALSE(live());
 }
 
+TEST_F(CloseConnection, ASynAgainBeginsAnew) {
+	apply({closing()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kFinOut), PTRIG_FLAGS);
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_REFRESHED) << "the same ports for another connection";
+	EXPECT_EQ(answer(kA, kFinIn), PTRIG_FLAGS);
+	EXPECT_TRUE(live()) << "only half closed";
+	EXPECT_EQ(trigger(kA, kFinOut), PTRIG_FLAGS);
+	EXPECT_FALSE(live());
+}
+
 TEST_F(CloseConnection, StillEndsByTimeout) {
 	apply({closing()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
@@ -271,6 +282,19 @@ TEST_F(CloseConnection, StillEndsByTimeout) {
 	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS) << "A's old connection";
 	EXPECT_TRUE(live()) << "is none of B's lease";
 	EXPECT_EQ(lease("ident")->info.conns, 1U);
+}
+
+TEST_F(CloseConnection, TheCooldownOfALeaseThatWasOverAlreadyRunsFromThen) {
+	Rule rule = closing();
+	rule.cooldown = seconds(30);
+	apply({rule});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	age_lease("ident", minutes(10) + seconds(20));
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_EQ(lease("ident")->info.end_reason, PTRIG_EXPIRED);
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_COOLDOWN);
+	age_lease("ident", seconds(15));
+	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_GRANTED);
 }
 
 TEST_F(CloseConnection, UdpTriggersCloseByIdleness) {

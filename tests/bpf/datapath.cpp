@@ -1,8 +1,10 @@
 // Loads the skeletons and runs their programs; see datapath.h.
 #include "tests/bpf/datapath.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 #include "bpf/tc.skel.h"
@@ -84,8 +86,8 @@ void share_maps(bpf_object *from, bpf_object *to) {
 	}
 }
 
-/// Deletes every key of a hash or trie; writes zeroes over every value of an array.
-void clear_map(const bpf_map *map) {
+/// Deletes every key of a hash or trie; writes zeroes over the first `most` values of an array that is not memory.
+void clear_map(const bpf_map *map, std::uint32_t most) {
 	const int fd = bpf_map__fd(map);
 	const auto type = bpf_map__type(map);
 	std::vector<std::uint8_t> key(bpf_map__key_size(map)), next(key.size());
@@ -98,20 +100,13 @@ void clear_map(const bpf_map *map) {
 	if (type != BPF_MAP_TYPE_ARRAY && type != BPF_MAP_TYPE_PERCPU_ARRAY)
 		return;
 	const std::size_t stride = (bpf_map__value_size(map) + 7) / 8 * 8;
-	if (bpf_map__map_flags(map) & BPF_F_MMAPABLE) {
-		const std::size_t bytes = stride * bpf_map__max_entries(map);
-		void *memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (memory == MAP_FAILED)
-			throw std::runtime_error(std::string("map ") + bpf_map__name(map));
-		std::memset(memory, 0, bytes);
-		::munmap(memory, bytes);
-		return;
-	}
 	const std::size_t cpus =
 		type == BPF_MAP_TYPE_PERCPU_ARRAY ? static_cast<std::size_t>(libbpf_num_possible_cpus()) : 1;
-	const std::vector<std::uint8_t> zero(stride * cpus);
-	for (std::uint32_t i = 0; i < bpf_map__max_entries(map); i++)
-		check(bpf_map_update_elem(fd, &i, zero.data(), BPF_ANY), bpf_map__name(map));
+	std::uint32_t count = std::min(bpf_map__max_entries(map), most);
+	const std::vector<std::uint8_t> zero(count * stride * cpus);
+	std::vector<std::uint32_t> keys(count);
+	std::iota(keys.begin(), keys.end(), 0U);
+	check(bpf_map_update_batch(fd, keys.data(), zero.data(), &count, nullptr), bpf_map__name(map));
 }
 
 } // namespace
@@ -140,10 +135,13 @@ Datapath::Datapath(const Sizes &wanted) : sizes(wanted) {
 	check(ptrig_tc_bpf::load(tc_), "load the TC programs");
 	share_maps(tc_->obj, xdp_->obj);
 	check(ptrig_xdp_bpf::load(xdp_), "load the XDP program");
-	auto fast = MappedArray<ptrig_fast_bucket>::map(map_fd("pt_fast"), "pt_fast");
-	if (!fast)
-		throw std::runtime_error(fast.error().what);
-	fast_ = std::move(*fast);
+	map_areas(tc_->obj);
+	map_areas(xdp_->obj);
+	cpus_ = static_cast<std::size_t>(libbpf_num_possible_cpus());
+	for (const Hook hook : {Hook::kLanIn, Hook::kWanIn, Hook::kWanOut, Hook::kLanOut, Hook::kXdpLan, Hook::kXdpWan})
+		for (const bool l3 : {false, true})
+			if (!is_xdp(hook) || !l3)
+				programs_[static_cast<std::size_t>(hook)][l3] = find_program(hook, l3);
 	for (const bool l3 : {false, true}) {
 		for (const Hook hook : {Hook::kLanIn, Hook::kWanIn, Hook::kWanOut, Hook::kLanOut})
 			shims_.emplace(std::pair(hook, l3), TailCall::with_tc_index(program_fd(hook, l3)));
@@ -160,7 +158,25 @@ Datapath::Datapath(const Sizes &wanted) : sizes(wanted) {
 		throw std::runtime_error("cannot read pt_events");
 }
 
+void Datapath::map_areas(bpf_object *object) {
+	bpf_map *map = nullptr;
+	bpf_object__for_each_map(map, object) {
+		if (bpf_map__is_internal(map) || !(bpf_map__map_flags(map) & BPF_F_MMAPABLE))
+			continue;
+		Area area{.entries = bpf_map__max_entries(map), .value_size = bpf_map__value_size(map)};
+		area.bytes = (area.value_size + 7) / 8 * 8 * area.entries;
+		void *memory = ::mmap(nullptr, area.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+		if (memory == MAP_FAILED)
+			throw std::runtime_error(std::string("map ") + bpf_map__name(map));
+		area.base = static_cast<std::byte *>(memory);
+		if (!areas_.emplace(bpf_map__name(map), area).second)
+			::munmap(memory, area.bytes); // shared by both objects
+	}
+}
+
 Datapath::~Datapath() {
+	for (const auto &[name, area] : areas_)
+		::munmap(area.base, area.bytes);
 	ring_buffer__free(ring_);
 	ptrig_xdp_bpf::destroy(xdp_);
 	ptrig_tc_bpf::destroy(tc_);
@@ -174,28 +190,41 @@ int Datapath::map_fd(const char *name) const {
 }
 
 void Datapath::clear() {
+	// Candidates are many, and noted one after the other.
+	ptrig_usage usage{};
+	const std::uint32_t zero = 0;
+	check(bpf_map_lookup_elem(map_fd("pt_usage"), &zero, &usage), "read pt_usage");
 	for (bpf_object *object : {tc_->obj, xdp_->obj}) {
 		bpf_map *map = nullptr;
 		bpf_object__for_each_map(map, object) {
-			if (!bpf_map__is_internal(map))
-				clear_map(map);
+			if (!bpf_map__is_internal(map) && !areas_.contains(bpf_map__name(map)))
+				clear_map(map, bpf_map__name(map) == std::string("pt_cands") ? usage.next_cand + 1
+											     : UINT32_MAX);
 		}
 	}
+	for (const auto &[name, area] : areas_)
+		std::memset(area.base, 0, area.bytes);
 	events();
 }
 
 std::vector<std::uint64_t> Datapath::counters() const {
-	const auto cpus = static_cast<std::size_t>(libbpf_num_possible_cpus());
 	std::array<std::uint32_t, PTRIG_REASON_COUNT> reasons{};
-	std::vector<std::uint64_t> values(PTRIG_REASON_COUNT * cpus);
+	std::vector<std::uint64_t> values(PTRIG_REASON_COUNT * cpus_);
 	std::uint32_t next = 0, count = PTRIG_REASON_COUNT;
 	check(bpf_map_lookup_batch(map_fd("pt_counters"), nullptr, &next, reasons.data(), values.data(), &count,
 				   nullptr),
 	      "read pt_counters");
 	std::vector<std::uint64_t> sums(PTRIG_REASON_COUNT);
 	for (std::size_t i = 0; i < values.size(); i++)
-		sums[i / cpus] += values[i];
+		sums[i / cpus_] += values[i];
 	return sums;
+}
+
+std::uint64_t Datapath::counter(enum ptrig_reason reason) const {
+	const std::uint32_t key = reason;
+	std::vector<std::uint64_t> values(cpus_);
+	check(bpf_map_lookup_elem(map_fd("pt_counters"), &key, values.data()), "read pt_counters");
+	return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
 }
 
 std::vector<ptrig_event> Datapath::events() {
@@ -204,6 +233,10 @@ std::vector<ptrig_event> Datapath::events() {
 }
 
 int Datapath::program_fd(Hook hook, bool l3) const {
+	return programs_.at(static_cast<std::size_t>(hook)).at(l3);
+}
+
+int Datapath::find_program(Hook hook, bool l3) const {
 	static const std::map<Hook, const char *> names{{Hook::kLanIn, "pt_lan_in"},   {Hook::kWanIn, "pt_wan_in"},
 							{Hook::kWanOut, "pt_wan_out"}, {Hook::kLanOut, "pt_lan_out"},
 							{Hook::kXdpLan, "pt_xdp_lan"}, {Hook::kXdpWan, "pt_xdp_wan"}};

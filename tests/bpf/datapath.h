@@ -1,11 +1,15 @@
 // The programs under test, loaded once with maps of given sizes, and their maps. Nothing is pinned or attached.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <ostream>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "include/ptrig/abi.h"
@@ -14,6 +18,7 @@
 #include "tests/bpf/packet.h"
 #include "tests/bpf/shim.h"
 
+struct bpf_object;
 struct ptrig_tc_bpf;
 struct ptrig_xdp_bpf;
 
@@ -40,6 +45,18 @@ inline bool is_xdp(Hook hook) {
 	return hook >= Hook::kXdpLan;
 }
 
+/// The values of a map as memory, for as long as its programs are loaded. Each is padded to 8 bytes.
+template <typename V> class Memory {
+public:
+	Memory(std::byte *base, std::size_t size) : base_(base), size_(size) {}
+	std::size_t size() const { return size_; }
+	V &operator[](std::size_t i) const { return *reinterpret_cast<V *>(base_ + i * ((sizeof(V) + 7) / 8 * 8)); }
+
+private:
+	std::byte *base_;
+	std::size_t size_;
+};
+
 class Datapath {
 public:
 	explicit Datapath(const Sizes &sizes = {});
@@ -54,10 +71,43 @@ public:
 	template <typename K, typename V> Map<K, V> map(const char *name) const {
 		return Map<K, V>(Fd(::dup(map_fd(name))), name);
 	}
-	/// pt_fast, mapped into memory.
-	MappedArray<ptrig_fast_bucket> &fast() { return fast_; }
+	/// A map with BPF_F_MMAPABLE.
+	template <typename V> Memory<V> memory(const char *name) const {
+		const Area &area = areas_.at(name);
+		if (area.value_size != sizeof(V))
+			throw std::runtime_error(std::string("wrong type for ") + name);
+		return {area.base, area.entries};
+	}
+	Memory<ptrig_fast_bucket> fast() const { return memory<ptrig_fast_bucket>("pt_fast"); }
+	/// All there is in a hash.
+	template <typename K, typename V> std::vector<std::pair<K, V>> entries(const char *name) const {
+		std::vector<K> keys(64);
+		std::vector<V> values(keys.size());
+		std::vector<std::pair<K, V>> all;
+		std::uint32_t from = 0, next = 0;
+		bool first = true;
+		for (int rc = 0; rc == 0; first = false) {
+			auto count = static_cast<std::uint32_t>(keys.size());
+			rc = bpf_map_lookup_batch(map_fd(name), first ? nullptr : &from, &next, keys.data(),
+						  values.data(), &count, nullptr);
+			if (rc < 0 && rc != -ENOENT)
+				throw std::runtime_error(std::string("read ") + name);
+			for (std::uint32_t i = 0; i < count; i++)
+				all.emplace_back(keys[i], values[i]);
+			from = next;
+		}
+		return all;
+	}
+	/// Writes entries of a hash.
+	template <typename K, typename V>
+	void put(const char *name, const std::vector<K> &keys, const std::vector<V> &values) const {
+		auto count = static_cast<std::uint32_t>(keys.size());
+		if (count && bpf_map_update_batch(map_fd(name), keys.data(), values.data(), &count, nullptr) < 0)
+			throw std::runtime_error(std::string("write ") + name);
+	}
 	/// Packets by reason so far, all CPUs.
 	std::vector<std::uint64_t> counters() const;
+	std::uint64_t counter(enum ptrig_reason reason) const;
 	/// Records of pt_events since the last call.
 	std::vector<ptrig_event> events();
 
@@ -83,14 +133,22 @@ public:
 	const Sizes sizes;
 
 private:
+	struct Area {
+		std::byte *base = nullptr;
+		std::size_t bytes = 0, entries = 0, value_size = 0;
+	};
 	int program_fd(Hook hook, bool l3) const;
+	int find_program(Hook hook, bool l3) const;
+	void map_areas(bpf_object *object);
 	std::uint32_t index_of(const std::string &dev);
 	ptrig_tc_bpf *tc_ = nullptr;
 	ptrig_xdp_bpf *xdp_ = nullptr;
 	std::map<std::pair<Hook, bool>, TailCall> shims_; ///< by hook and "is an L3 device"
 	std::map<bool, TailCall> lan_in_;
 	std::map<std::string, std::uint32_t> indices_;
-	MappedArray<ptrig_fast_bucket> fast_;
+	std::array<std::array<int, 2>, 6> programs_{}; ///< by hook and "is an L3 device"
+	std::map<std::string, Area, std::less<>> areas_;
+	std::size_t cpus_ = 0;
 	ring_buffer *ring_ = nullptr;
 	std::vector<ptrig_event> events_;
 };

@@ -71,6 +71,9 @@ struct Pair {
 	bool halfopen;
 };
 
+/// The key of a session's other direction.
+ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &session);
+
 class DatapathTest : public ::testing::Test {
 protected:
 	void SetUp() override;
@@ -78,6 +81,8 @@ protected:
 
 	/// Programs with maps of other sizes, for this test only.
 	void use(const Sizes &sizes);
+	/// The maps as if just loaded, with the world's interfaces and addresses.
+	void use_maps();
 	Datapath &dp() const { return *dp_; }
 
 	/// Compiles `rules` with config_'s timeouts and limits into a generation, and makes it the active one.
@@ -140,13 +145,17 @@ protected:
 	ptrig_admin admin(ptrig_admin arguments) { return dp_->admin(arguments); }
 
 	Config config_;
-	bool books_ = true; ///< false: the test has cooked them
+	std::optional<Sizes> sizes_; ///< set by a fixture's constructor: of its tests' maps
+	bool books_ = true;          ///< false: the test has cooked them
+
+	/// The books balance.
+	void check_books() const;
+	/// What every run for this reason must satisfy: the action, and the packet untouched unless it is rewritten.
+	static void check_run(Hook hook, enum ptrig_reason reason, const Bytes &in, const Datapath::Run &result);
 
 private:
-	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
-	void check_books() const;
 	void check_hairpins(const std::vector<Pair> &pairs) const;
-	void use_maps();
+	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
 	Datapath *dp_ = nullptr;
 	std::unique_ptr<Datapath> own_;
 	std::map<std::string, RuleIdentity> identities_;

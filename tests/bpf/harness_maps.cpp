@@ -5,7 +5,6 @@
 #include <cstring>
 #include <ctime>
 #include <map>
-#include <set>
 
 #include <arpa/inet.h>
 #include <bpf/libbpf.h>
@@ -31,6 +30,15 @@ void must(Done done) {
 		throw std::runtime_error(done.error().what);
 }
 
+struct Bytewise {
+	template <typename T> bool operator()(const T &a, const T &b) const {
+		static_assert(std::has_unique_object_representations_v<T>);
+		return std::memcmp(&a, &b, sizeof(T)) < 0;
+	}
+};
+
+} // namespace
+
 ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &s) {
 	ptrig_session_key other = key;
 	if (key.side == PTRIG_SIDE_WAN) {
@@ -42,8 +50,6 @@ ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &s) {
 	}
 	return other;
 }
-
-} // namespace
 
 PortRange tcp(std::uint16_t first, std::uint16_t last) {
 	return range(first, last, PTRIG_TCP);
@@ -115,14 +121,14 @@ void DatapathTest::apply(std::vector<Rule> rules, unsigned generation, bool acti
 		{"pt_host_ports", tables.host_ports},
 	};
 	for (const auto &[name, entries] : port_tables) {
-		auto memory = must(MappedArray<std::uint32_t>::map(dp_->map_fd(name), name));
+		const auto memory = dp_->memory<std::uint32_t>(name);
 		for (std::uint32_t i = 0; i < entries.size(); i++)
 			memory[PTRIG_PORT_INDEX(generation, 0, i)] = entries[i];
 	}
-	auto lists = must(MappedArray<ptrig_list>::map(dp_->map_fd("pt_lists"), "pt_lists"));
+	const auto lists = dp_->memory<ptrig_list>("pt_lists");
 	for (std::size_t i = 0; i < tables.lists.size(); i++)
 		lists[generation * dp_->sizes.lists + i] = tables.lists[i];
-	auto records = must(MappedArray<ptrig_rule>::map(dp_->map_fd("pt_rules"), "pt_rules"));
+	const auto records = dp_->memory<ptrig_rule>("pt_rules");
 	for (std::size_t i = 0; i < dp_->sizes.rules; i++)
 		records[generation * dp_->sizes.rules + i] = i < tables.rules.size() ? tables.rules[i] : ptrig_rule{};
 	slot_counters_.resize(std::max(slot_counters_.size(), tables.rules.size()));
@@ -215,21 +221,22 @@ void DatapathTest::age_lease(const std::string &rule, nanoseconds by, const std:
 std::vector<Pair> DatapathTest::sessions() const {
 	std::vector<Pair> pairs;
 	for (const bool halfopen : {false, true}) {
-		const auto map = dp_->map<ptrig_session_key, ptrig_session>(halfopen ? "pt_halfopen" : "pt_sessions");
-		const auto keys = must(map.keys());
-		for (const auto &key : keys) {
+		const auto all =
+			dp_->entries<ptrig_session_key, ptrig_session>(halfopen ? "pt_halfopen" : "pt_sessions");
+		std::map<ptrig_session_key, const ptrig_session *, Bytewise> wan;
+		for (const auto &[key, value] : all)
+			if (key.side == PTRIG_SIDE_WAN)
+				wan.emplace(key, &value);
+		for (const auto &[key, value] : all) {
 			if (key.side != PTRIG_SIDE_LAN)
 				continue;
-			Pair pair{{}, key, {}, must(map.lookup(key)).value(), halfopen};
-			pair.wan_key = mirror(key, pair.lan);
-			const auto twin = must(map.lookup(pair.wan_key));
-			EXPECT_TRUE(twin) << "a session without its WAN side";
-			pair.wan = twin.value_or(ptrig_session{});
-			pairs.push_back(pair);
+			const ptrig_session_key wan_key = mirror(key, value);
+			const auto twin = wan.find(wan_key);
+			EXPECT_NE(twin, wan.end()) << "a session without its WAN side";
+			pairs.push_back(
+				{wan_key, key, twin != wan.end() ? *twin->second : ptrig_session{}, value, halfopen});
 		}
-		const auto in_map = std::count_if(pairs.begin(), pairs.end(),
-						  [&](const Pair &p) { return p.halfopen == halfopen; });
-		EXPECT_EQ(keys.size(), 2 * static_cast<std::size_t>(in_map)) << "a session without its LAN side";
+		EXPECT_EQ(all.size(), 2 * wan.size()) << "a session without its LAN side";
 	}
 	return pairs;
 }
@@ -250,17 +257,17 @@ void DatapathTest::edit_session(const std::function<void(Pair &)> &edit) {
 
 void DatapathTest::age_fast(nanoseconds by) {
 	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
-	auto &buckets = dp_->fast();
+	const auto buckets = dp_->fast();
 	for (std::size_t i = 0; i < buckets.size(); i++)
 		for (ptrig_fast &way : buckets[i].way)
 			way.until -= way.to ? ticks : 0;
-	auto hops = must(MappedArray<ptrig_hop>::map(dp_->map_fd("pt_hops"), "pt_hops"));
+	const auto hops = dp_->memory<ptrig_hop>("pt_hops");
 	for (std::size_t i = 0; i < hops.size(); i++)
 		hops[i].until -= hops[i].oif ? ticks : 0;
 }
 
 std::vector<ptrig_fast> DatapathTest::fast_ways() const {
-	const auto &buckets = dp_->fast();
+	const auto buckets = dp_->fast();
 	std::vector<ptrig_fast> used;
 	for (std::size_t i = 0; i < buckets.size(); i++)
 		for (const ptrig_fast &way : buckets[i].way)
@@ -272,7 +279,7 @@ std::vector<ptrig_fast> DatapathTest::fast_ways() const {
 ptrig_session DatapathTest::with_fast(ptrig_session session) const {
 	if (!session.fast)
 		return session;
-	const auto &buckets = dp_->fast();
+	const auto buckets = dp_->fast();
 	const std::uint32_t way = session.fast - 1;
 	const std::uint64_t more = buckets[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
 	session.packets += more >> PTRIG_FAST_BYTES_BITS;
@@ -325,79 +332,6 @@ ptrig_hits DatapathTest::hits(const std::string &rule) const {
 
 ptrig_last DatapathTest::last(const std::string &rule) const {
 	return must(dp_->map<std::uint32_t, ptrig_last>("pt_last").lookup(rule_id(rule) & 0xffff)).value();
-}
-
-void DatapathTest::check_hairpins(const std::vector<Pair> &pairs) const {
-	const auto clients = dp_->map<ptrig_session_key, ptrig_hairpin>("pt_hairpins");
-	std::size_t wanted = 0;
-	for (const Pair &pair : pairs) {
-		if (!((pair.lan.flags | pair.wan.flags) & PTRIG_SESSION_HAIRPIN))
-			continue;
-		wanted += 2;
-		EXPECT_FALSE(pair.lan.fast || pair.wan.fast) << "XDP knows nothing of it";
-		ptrig_session_key back = pair.lan_key;
-		back.saddr = pair.lan.addr, back.sport = pair.lan.port, back.side = PTRIG_SIDE_WAN;
-		const auto client = must(clients.lookup(back));
-		ASSERT_TRUE(client) << "a hairpinned session without its client";
-		const auto source = must(clients.lookup(mirror(back, {.addr = client->addr, .port = client->port})));
-		ASSERT_TRUE(source) << "a client without its other direction";
-		EXPECT_EQ(std::pair(source->addr, source->port), std::pair(back.daddr, back.dport));
-	}
-	EXPECT_EQ(must(clients.keys()).size(), wanted) << "clients without a session";
-}
-
-void DatapathTest::check_books() const {
-	const auto pairs = sessions();
-	const auto halfopen = std::count_if(pairs.begin(), pairs.end(), [](const Pair &p) { return p.halfopen; });
-	const auto leases = dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases");
-	const auto lease_keys = must(leases.keys());
-	const ptrig_usage used = usage();
-	EXPECT_EQ(used.halfopen, static_cast<std::uint64_t>(halfopen));
-	EXPECT_EQ(used.sessions, pairs.size() - static_cast<std::size_t>(halfopen));
-	EXPECT_EQ(used.leases, lease_keys.size());
-	EXPECT_EQ(used.conns, must(dp_->map<ptrig_conn_key, ptrig_conn>("pt_conns").keys()).size());
-
-	std::map<std::uint32_t, std::uint32_t> by_lease;
-	std::map<__be32, ptrig_host> by_host;
-	std::map<std::uint32_t, std::uint32_t> by_port;
-	std::set<std::uint32_t> ways;
-	for (const Pair &pair : pairs) {
-		const bool is_tcp = pair.lan_key.proto == IPPROTO_TCP;
-		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_LAN, is_tcp ? 0U : 1U, ntohs(pair.lan_key.sport))]++;
-		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_WAN, is_tcp ? 0U : 1U, ntohs(pair.lan.port))]++;
-		for (const ptrig_session *side : {&pair.lan, &pair.wan})
-			EXPECT_TRUE(!side->fast || ways.insert(side->fast).second) << "two sessions, one way";
-		by_lease[pair.lan.lease]++;
-		by_host[pair.lan_key.saddr].sessions++;
-		by_host[pair.lan_key.saddr].halfopen += pair.halfopen;
-		EXPECT_EQ(pair.lan.lease, pair.wan.lease);
-		EXPECT_EQ(pair.lan.rule, pair.wan.rule);
-		EXPECT_EQ(pair.lan.state, pair.wan.state);
-	}
-	for (const auto &key : lease_keys) {
-		const auto value = must(leases.lookup(key)).value();
-		EXPECT_EQ(value.sessions, by_lease[value.info.id]) << "sessions of lease " << value.info.id;
-		if (value.info.state == PTRIG_LEASE_LIVE)
-			by_host[value.info.host].leases++;
-	}
-	EXPECT_EQ(fast_ways().size(), ways.size()) << "ways in use";
-	const auto ports = must(MappedArray<std::uint32_t>::map(dp_->map_fd("pt_port_use"), "pt_port_use"));
-	const auto used_ports = must(MappedArray<std::uint64_t>::map(dp_->map_fd("pt_port_bits"), "pt_port_bits"));
-	for (std::uint32_t i = 0; i < ports.size(); i++)
-		if (const bool bit = used_ports[i / 64] >> (i % 64) & 1; bit || ports[i] || by_port.count(i)) {
-			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
-			EXPECT_EQ(bit, ports[i] != 0) << "bit of index " << i;
-		}
-	const auto hosts = dp_->map<__be32, ptrig_host>("pt_hosts");
-	for (const __be32 address : must(hosts.keys())) {
-		const auto host = must(hosts.lookup(address)).value();
-		EXPECT_EQ(host.sessions, by_host[address].sessions) << "sessions of a host";
-		EXPECT_EQ(host.halfopen, by_host[address].halfopen) << "sessions that a host has not answered";
-		EXPECT_EQ(host.leases, by_host[address].leases) << "leases of a host";
-		by_host.erase(address);
-	}
-	for (const auto &[address, host] : by_host)
-		EXPECT_EQ(host.sessions + host.leases, 0U) << "a host that is not counted";
 }
 
 } // namespace ptrig::test

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <charconv>
 #include <cstdio>
 #include <netinet/in.h>
 #include <stdexcept>
@@ -197,11 +198,18 @@ std::uint16_t ones_sum(const Bytes &bytes, std::uint32_t start) {
 }
 
 Bytes mac_bytes(const std::string &text) {
-	unsigned b[6];
-	char end;
-	if (std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%c", b, b + 1, b + 2, b + 3, b + 4, b + 5, &end) != 6)
+	Bytes out;
+	for (std::size_t i = 0; i < 18 && text.size() == 17; i += 3) {
+		std::uint8_t byte = 0;
+		const char *from = text.data() + i;
+		const auto [end, error] = std::from_chars(from, from + 2, byte, 16);
+		if (error != std::errc{} || end != from + 2 || (i < 15 && *end != ':'))
+			break;
+		out.push_back(byte);
+	}
+	if (out.size() != 6)
 		throw std::invalid_argument("not a MAC address: " + text);
-	return Bytes(b, b + 6);
+	return out;
 }
 
 Bytes ip_bytes(const std::string &text) {

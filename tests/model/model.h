@@ -2,6 +2,7 @@
 // packets or concurrency. Time is moved by hand. Counts (of a host, of a lease) are never kept, always counted.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -16,10 +17,11 @@ namespace ptrig::model {
 
 using Time = std::int64_t; ///< nanoseconds
 
-/// A packet's transport part, and who is at both ends: `host` is set if it comes from the LAN.
+/// A packet's transport part, and who is at both ends. `host` is set if it comes from the LAN, or if it is an answer:
+/// the remote's packet as the kernel sends it to the host, un-masqueraded.
 struct Input {
-	bool from_lan = false;
-	std::string host, remote;
+	bool from_lan = false, answer = false;
+	std::string host, mac, remote;   ///< `mac`: of what has sent it, from the LAN
 	std::uint16_t near = 0, far = 0; ///< port on our side (host's or WAN's), port of the remote
 	Protos proto = PTRIG_UDP;
 	std::uint8_t flags = 0, ttl = 64;
@@ -63,6 +65,31 @@ struct Session {
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
 };
 
+/// A trigger of a `confirm` rule whose remote has yet to answer.
+struct Waiting {
+	Input trigger;
+	Time since = 0;
+};
+/// Rule and ends of a trigger's connection.
+struct ConnKey {
+	std::string rule, host, remote;
+	std::uint16_t host_port = 0, far = 0;
+	Protos proto = 0;
+
+	auto operator<=>(const ConnKey &) const = default;
+};
+
+/// A trigger connection of a `close = "connection"` rule.
+struct Conn {
+	std::uint32_t lease = 0;
+	bool fin_lan = false, fin_wan = false;
+};
+
+/// A host on the LAN itself, not behind a router.
+bool on_link(const std::string &host);
+bool within(const std::vector<Prefix> &prefixes, const std::string &address);
+bool may_trigger(const Rule &rule, const Input &in);
+
 using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
 
 class Gateway {
@@ -70,23 +97,33 @@ public:
 	explicit Gateway(Config config) : config_(std::move(config)) {}
 
 	void pass(Time time) { now_ += time; }
+	/// Whole seconds since then.
+	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
 
 	const std::map<LeaseKey, Lease> &leases() const { return leases_; }
 	const std::vector<Session> &sessions() const { return sessions_; }
+	const std::map<ConnKey, Conn> &conns() const { return conns_; }
+	const std::map<ConnKey, Waiting> &waiting() const { return waiting_; }
 
 private:
-	enum class Who { kSame, kOther };
-
 	const Rule *rule(const std::string &name) const;
+	bool allows_remote(const Rule &rule, const std::string &remote) const;
 	LeaseKey key(const Rule &rule, const std::string &remote) const;
 	bool over(const Lease &lease, const Rule &rule) const;
 	Lease *live(const Rule &rule, const std::string &remote);
 	Lease *lease_of(const Session &session);
 	std::size_t leases_of(const std::string &host) const;
-	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason);
+	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered);
+	std::vector<const Rule *> triggered(const Input &in) const;
+	void track(const Rule &rule, const Input &in);
+	void closing(const Rule &rule, const Input &in);
+	void ended_by_time(Lease &lease, const Rule &rule) const;
+	enum ptrig_reason claim(const Rule &rule, const Input &in, bool answered);
 	enum ptrig_reason ask(const Rule &rule, const Input &in);
 	enum ptrig_reason trigger(const Input &in, bool ended);
+	enum ptrig_reason answered(const Rule &rule, const Input &in);
+	enum ptrig_reason answer(const Input &in);
 
 	Session *find(const Input &in, bool halfopen);
 	void end(const Session *session);
@@ -108,6 +145,8 @@ private:
 	std::uint32_t next_id_ = 0;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;
+	std::map<ConnKey, Waiting> waiting_;
+	std::map<ConnKey, Conn> conns_;
 };
 
 } // namespace ptrig::model

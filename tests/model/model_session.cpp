@@ -197,10 +197,15 @@ Output Gateway::open_from_wan(const Input &in) {
 		const auto port = mapped(one, in.proto, in.near, true);
 		if (!port)
 			continue;
-		reason = PTRIG_NO_LEASE;
+		if (reason == PTRIG_NOT_OPEN)
+			reason = PTRIG_NO_LEASE;
 		Lease *lease = live(one, in.remote);
 		if (!lease)
 			continue;
+		if (!allows_remote(one, in.remote)) {
+			reason = PTRIG_REMOTE_DENIED;
+			continue;
+		}
 		if (in.tcp() && !in.plain_syn())
 			return {.reason = PTRIG_NOT_SYN};
 		const Input answer{.from_lan = true,
@@ -238,7 +243,7 @@ std::optional<Output> Gateway::open_from_lan(const Input &in) {
 	for (const Rule &one : config_.rules) {
 		const auto port = mapped(one, in.proto, in.near, false);
 		Lease *lease = port ? live(one, in.remote) : nullptr;
-		if (!lease || lease->host != in.host)
+		if (!lease || lease->host != in.host || !allows_remote(one, in.remote))
 			continue;
 		Input back = in;
 		back.from_lan = false;

@@ -1,0 +1,126 @@
+// One step of the comparison: a packet through the model and through the programs.
+#include "tests/model/differential.h"
+
+#include <algorithm>
+
+#include <linux/if_link.h>
+
+namespace ptrig::test {
+
+namespace {
+
+Packet transport(const Input &in, std::uint16_t near) {
+	const auto from = in.from_lan ? near : in.far, to = in.from_lan ? in.far : near;
+	return in.tcp() ? Packet(Tcp{.sport = from, .dport = to, .flags = in.flags})
+			: Packet(Udp{.sport = from, .dport = to});
+}
+
+} // namespace
+
+void Differential::begin(std::uint64_t seed) {
+	random_.seed(seed);
+	use_maps();
+	asked_.clear();
+	counted_.assign(PTRIG_REASON_COUNT, 0);
+	config_ = random_config();
+	apply(config_.rules);
+	follows_ = std::any_of(config_.rules.begin(), config_.rules.end(),
+			       [](const Rule &r) { return r.confirm || r.close == Close::kConnection; });
+	xdp_ = pick(2) == 0;
+	if (xdp_)
+		with_xdp();
+}
+
+Packet Differential::packet(const Input &in) const {
+	const Packet l4 = transport(in, in.near);
+	if (in.answer)
+		return Eth{.src = kLanMac, .dst = in.mac} / Ip4{.src = in.remote, .dst = in.host, .ttl = 63} / l4;
+	if (!in.from_lan)
+		return kFromRemote / Ip4{.src = in.remote, .dst = kWan, .ttl = in.ttl} / l4;
+	return Eth{.src = in.mac, .dst = kLanMac} / Ip4{.src = in.host, .dst = in.remote, .ttl = in.ttl} / l4;
+}
+
+std::string Differential::compare_counters() const {
+	const auto counters = dp().counters();
+	std::string what;
+	for (unsigned i = 0; i < PTRIG_REASON_COUNT; i++)
+		if (counters[i] != counted_[i])
+			what += std::string(" ") + name_of(i) + " wanted " + std::to_string(counted_[i]) + " is " +
+				std::to_string(counters[i]) + '\n';
+	return what;
+}
+
+std::string Differential::counted(enum ptrig_reason reason) {
+	if (dp().counter(reason) == ++counted_[reason])
+		return "";
+	return std::string("model ") + name_of(reason) + ", datapath counted\n" + compare_counters();
+}
+
+std::string Differential::sent(Hook hook, const Bytes &frame, enum ptrig_reason reason, Bytes *out,
+			       std::uint16_t tc_index) {
+	const bool lan = hook == Hook::kLanIn || hook == Hook::kLanOut;
+	const char *from = hook == Hook::kWanOut ? "lan0" : hook == Hook::kLanOut ? "wan0" : "";
+	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, from, tc_index);
+	if (auto what = counted(reason); !what.empty())
+		return what;
+	check_run(hook, reason, frame, result);
+	if (out)
+		*out = std::move(result.packet);
+	return "";
+}
+
+std::string Differential::accelerate(bool from_lan, const Bytes &frame, enum ptrig_reason reason, Bytes *out,
+				     bool &done) {
+	const Hook hook = from_lan ? Hook::kXdpLan : Hook::kXdpWan;
+	auto result = dp().run(hook, from_lan ? "lan0" : "wan0", frame, "", 0);
+	done = result.action == XDP_REDIRECT;
+	if (!done)
+		reason = PTRIG_TO_TC;
+	check_run(hook, reason, frame, result);
+	*out = std::move(result.packet);
+	return counted(reason);
+}
+
+/// The way of a packet that the model takes for a trigger: through LAN ingress, masqueraded, through WAN egress.
+std::string Differential::asks(const Input &in, enum ptrig_reason reason, const Bytes &frame) {
+	if (reason == PTRIG_FRESH)
+		return sent(Hook::kLanIn, frame, reason);
+	const auto tc_index = dp().run_lan_in_for_tc_index("lan0", frame);
+	if (auto what = counted(PTRIG_CANDIDATE); !what.empty())
+		return what;
+	const Packet left = Eth{} / Ip4{.src = kWan, .dst = in.remote, .ttl = 63} / transport(in, in.near);
+	return sent(Hook::kWanOut, left.bytes(), reason, nullptr, tc_index);
+}
+
+std::string Differential::step(model::Gateway &gateway, const Input &in) {
+	const Output wanted = gateway.arrives(in);
+	return in.answer ? sent(Hook::kLanOut, packet(in).bytes(), wanted.reason) : arrives(in, wanted);
+}
+
+std::string Differential::arrives(const Input &in, const Output &wanted) {
+	const Kind kind = kind_of(wanted.reason);
+	const Bytes frame = packet(in).bytes();
+	Bytes out;
+	bool done = false;
+	if (xdp_)
+		if (auto what = accelerate(in.from_lan, frame, wanted.reason, &out, done); !what.empty())
+			return what;
+	if (kind == Kind::GRANT || kind == Kind::REFUSE)
+		return asks(in, wanted.reason, frame);
+	if (!done)
+		if (auto what = sent(in.from_lan ? Hook::kLanIn : Hook::kWanIn, frame, wanted.reason, &out);
+		    !what.empty())
+			return what;
+	if (kind != Kind::REDIRECT && kind != Kind::UP)
+		return "";
+	const auto ttl = static_cast<std::uint8_t>(in.ttl - (kind == Kind::REDIRECT));
+	const Ip4 ip = in.from_lan ? Ip4{.src = kWan, .dst = in.remote, .ttl = ttl}
+				   : Ip4{.src = in.remote, .dst = wanted.host, .ttl = ttl};
+	const Bytes rewritten = (ip / transport(in, wanted.near)).bytes();
+	if (out.size() >= 14 && std::equal(out.begin() + 14, out.end(), rewritten.begin(), rewritten.end()))
+		return "";
+	return "model " + ::testing::PrintToString(Packet(rewritten)) + "\ndatapath " +
+	       ::testing::PrintToString(l3(Packet(out)));
+}
+
+} // namespace ptrig::test

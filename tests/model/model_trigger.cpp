@@ -1,0 +1,197 @@
+// Triggers of the reference model: who may, and what a trigger makes of a rule's lease.
+#include <algorithm>
+
+#include "tests/model/model.h"
+
+namespace ptrig::model {
+
+namespace {
+
+constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
+constexpr Time kFresh = 250000000;
+
+bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
+	return std::any_of(rule.trigger.begin(), rule.trigger.end(),
+			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
+}
+
+bool grants(enum ptrig_reason reason) {
+	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
+}
+
+ConnKey conn(const Rule &rule, const Input &in) {
+	return {rule.name, in.host, in.remote, in.near, in.far, in.proto};
+}
+
+} // namespace
+
+bool on_link(const std::string &host) {
+	return host.starts_with("192.168.77.");
+}
+
+bool may_trigger(const Rule &rule, const Input &in) {
+	const Sources &from = rule.sources;
+	if (from.kind == Sources::Kind::kSet)
+		return within(from.prefixes, in.host) ||
+		       std::any_of(from.macs.begin(), from.macs.end(),
+				   [&](const Mac &mac) { return to_string(mac) == in.mac; });
+	return from.kind == Sources::Kind::kRouted || on_link(in.host);
+}
+
+std::vector<const Rule *> Gateway::triggered(const Input &in) const {
+	std::vector<const Rule *> rules;
+	for (const Rule &one : config_.rules)
+		if (triggers(one, in.proto, in.far))
+			rules.push_back(&one);
+	return rules;
+}
+
+/// A new lease, or the one that there is for a new host; with `confirm` only once the remote has answered.
+enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered) {
+	if (rule.confirm && !answered) {
+		waiting_[conn(rule, in)] = {in, now_};
+		return PTRIG_PENDING;
+	}
+	if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
+		return PTRIG_HOST_LEASES;
+	leases_[key(rule, in.remote)] = {.id = ++next_id_,
+					 .granted = now_,
+					 .refreshed = now_,
+					 .host = in.host,
+					 .tokens = config_.limits.new_sessions_per_second,
+					 .tokens_since = now_};
+	return reason;
+}
+
+/// The lease is over; now it is known.
+void Gateway::ended_by_time(Lease &lease, const Rule &rule) const {
+	lease.live = false;
+	lease.ended = lease.refreshed + rule.timeout.count();
+	if (rule.max_lifetime)
+		lease.ended = std::min(lease.ended, lease.granted + rule.max_lifetime->count());
+}
+
+/// This connection holds the lease from now on.
+void Gateway::track(const Rule &rule, const Input &in) {
+	conns_[conn(rule, in)] = {.lease = leases_.at(key(rule, in.remote)).id};
+}
+
+/// FIN or RST of a trigger connection: the lease ends with the last one.
+void Gateway::closing(const Rule &rule, const Input &in) {
+	const auto found = conns_.find(conn(rule, in));
+	if (found == conns_.end())
+		return;
+	Conn &one = found->second;
+	(in.answer ? one.fin_wan : one.fin_lan) = true;
+	if (!(in.flags & kRst) && !(one.fin_lan && one.fin_wan))
+		return;
+	const std::uint32_t id = one.lease;
+	conns_.erase(found);
+	const auto lease = leases_.find(key(rule, in.remote));
+	if (lease == leases_.end() || lease->second.id != id || !lease->second.live ||
+	    std::any_of(conns_.begin(), conns_.end(), [&](const auto &other) { return other.second.lease == id; }))
+		return;
+	if (over(lease->second, rule))
+		return ended_by_time(lease->second, rule);
+	lease->second.live = false;
+	lease->second.ended = now_;
+}
+
+enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answered) {
+	const auto found = leases_.find(key(rule, in.remote));
+	if (found == leases_.end())
+		return grant(rule, in, PTRIG_GRANTED, answered);
+	Lease &lease = found->second;
+	const bool same = lease.host == in.host;
+	if (lease.live && !over(lease, rule)) {
+		if (same) {
+			lease.refreshed = now_;
+			return PTRIG_REFRESHED;
+		}
+		const bool yields = rule.conflict == Conflict::kTakeover ||
+				    (rule.yield_after && now_ - lease.refreshed >= rule.yield_after->count());
+		return yields ? grant(rule, in, PTRIG_TAKEN_OVER, answered) : PTRIG_HELD;
+	}
+	if (lease.live)
+		ended_by_time(lease, rule);
+	if (!same && now_ - lease.ended < rule.cooldown.count())
+		return PTRIG_COOLDOWN;
+	return grant(rule, in, PTRIG_GRANTED, answered);
+}
+
+/// One rule's part of a packet that leaves by the WAN to one of its trigger ports.
+enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
+	const bool tracked = rule.close == Close::kConnection && in.tcp(), syn = (in.flags & (kSyn | kAck)) == kSyn;
+	if (in.flags & (kFin | kRst)) {
+		waiting_.erase(conn(rule, in));
+		closing(rule, in);
+		return PTRIG_FLAGS;
+	}
+	if (!may_trigger(rule, in))
+		return PTRIG_SOURCE;
+	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
+		return PTRIG_TRIGGER_REMOTE;
+	if (tracked && !syn) { // refreshes what is there
+		const Lease *lease = live(rule, in.remote);
+		return lease && lease->host == in.host ? claim(rule, in, false) : PTRIG_FLAGS;
+	}
+	const enum ptrig_reason reason = claim(rule, in, false);
+	if (tracked && reason != PTRIG_PENDING && grants(reason))
+		track(rule, in);
+	return reason;
+}
+
+/// A host's packet that is no session's. The verdict is the first grant, or else the last refusal.
+enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
+	const auto rules = triggered(in);
+	if (rules.empty())
+		return ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
+	if (rules.size() == 1 && rules[0]->trigger_remotes.empty() && !(in.flags & (kSyn | kFin | kRst))) {
+		const auto found = leases_.find(key(*rules[0], in.remote));
+		if (found != leases_.end() && found->second.live && found->second.host == in.host &&
+		    now_ - found->second.refreshed < kFresh)
+			return PTRIG_FRESH;
+	}
+	enum ptrig_reason verdict = PTRIG_REASON_COUNT;
+	for (const Rule *one : rules) {
+		const enum ptrig_reason reason = ask(*one, in);
+		if (!grants(verdict))
+			verdict = reason;
+	}
+	return verdict;
+}
+
+/// One rule's part of an answer.
+enum ptrig_reason Gateway::answered(const Rule &rule, const Input &in) {
+	const auto found = waiting_.find(conn(rule, in));
+	if (in.flags & (kFin | kRst)) {
+		const bool known = found != waiting_.end() || conns_.contains(conn(rule, in));
+		waiting_.erase(conn(rule, in));
+		closing(rule, in);
+		return known ? PTRIG_FLAGS : PTRIG_NO_ANSWER;
+	}
+	if (found == waiting_.end())
+		return PTRIG_NO_ANSWER;
+	const Waiting waiting = found->second;
+	waiting_.erase(found);
+	if (now_ - waiting.since >= config_.timeouts.halfopen.count())
+		return PTRIG_NO_ANSWER;
+	const enum ptrig_reason reason = claim(rule, waiting.trigger, true);
+	if (rule.close == Close::kConnection && in.tcp() && grants(reason))
+		track(rule, waiting.trigger);
+	return reason;
+}
+
+enum ptrig_reason Gateway::answer(const Input &in) {
+	enum ptrig_reason verdict = PTRIG_NO_ANSWER;
+	for (const Rule *one : triggered(in)) {
+		if (!one->confirm && one->close != Close::kConnection)
+			continue;
+		const enum ptrig_reason reason = answered(*one, in);
+		if (reason != PTRIG_NO_ANSWER && !grants(verdict))
+			verdict = reason;
+	}
+	return verdict;
+}
+
+} // namespace ptrig::model
