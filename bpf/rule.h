@@ -84,6 +84,12 @@ static __always_inline struct ptrig_lease_key pt_rule_lease_key(const struct ptr
 	return key;
 }
 
+/* DHCP of the gateway's own: its client may read a packet socket, which sees nothing that was redirected, and which
+ * no look for sockets finds. */
+static __always_inline bool pt_rule_is_dhcp(__u8 proto_bit, __u16 wan_port) {
+	return proto_bit == PTRIG_UDP && (wan_port == 67 || wan_port == 68);
+}
+
 /* The WAN port (side LAN) or host port (side WAN) that an open range maps `port` to; 0 if none does.
  * Ports are in host order. Global, so that the verifier walks its loop once and not once per caller's. */
 __noinline __u16 pt_rule_map_port(const struct ptrig_rule *rule, __u32 side, __u8 proto_bit, __u16 port) {
@@ -97,8 +103,11 @@ __noinline __u16 pt_rule_map_port(const struct ptrig_rule *rule, __u32 side, __u
 		__u16 first = side == PTRIG_SIDE_WAN ? range->first : range->host_first;
 		__u16 to = side == PTRIG_SIDE_WAN ? range->host_first : range->first;
 
-		if (range->protos & proto_bit && port >= first && port - first <= range->last - range->first)
-			return to + (port - first);
+		if (!(range->protos & proto_bit) || port < first || port - first > range->last - range->first)
+			continue;
+		to += port - first;
+		if (!pt_rule_is_dhcp(proto_bit, side == PTRIG_SIDE_WAN ? port : to))
+			return to;
 	}
 	return 0;
 }

@@ -67,6 +67,7 @@ private:
 			     "the first of them in file order with a live lease gets the packet");
 		check_shared(i, indexes_.trigger, "triggers on", "one packet triggers all of them");
 		check_privileged(i, rule);
+		check_dhcp(i, rule);
 		check_gateway_uses(i, rule);
 		check_web(i, rule);
 		const bool opens_udp = std::any_of(rule.open.begin(), rule.open.end(),
@@ -130,6 +131,13 @@ private:
 				     to_string(open)));
 			return;
 		}
+	}
+
+	void check_dhcp(std::size_t i, const Rule &rule) {
+		constexpr PortRange kDhcp{67, 68, PTRIG_UDP};
+		if (std::any_of(rule.open.begin(), rule.open.end(),
+				[&](const OpenRange &open) { return overlap(open.wan, kDhcp); }))
+			warn(i, "opens 67/udp or 68/udp, which stay the gateway's own, for its DHCP");
 	}
 
 	void check_gateway_uses(std::size_t i, const Rule &rule) {

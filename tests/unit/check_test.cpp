@@ -65,6 +65,17 @@ TEST(Check, PrivilegedOpenPorts) {
 	expect_none(rule_text("r", "21/tcp", "8080=80/tcp"));
 }
 
+TEST(Check, DhcpStaysTheGatewaysOwn) {
+	for (const char *open : {"67/udp", "60-67/udp", "68=5000/tcp+udp", "1-65535/udp"}) {
+		const auto all = warnings(std::string(kHead) + rule_text("r", "21/tcp", open));
+		ASSERT_EQ(all.size(), 2U) << open;
+		EXPECT_NE(all[1].find("opens 67/udp or 68/udp, which stay the gateway's own"), std::string::npos)
+			<< all[1];
+	}
+	expect_one(rule_text("r", "21/tcp", "67-68/tcp"), "f:3:1: ", "ports below 1024");
+	expect_none(rule_text("r", "21/tcp", "5000-5001=67/udp"));
+}
+
 TEST(Check, PortsThatTheGatewayUsesItself) {
 	CheckFacts facts;
 	facts.listeners = {{5353, PTRIG_UDP}, {5353, PTRIG_UDP}, {8080, PTRIG_TCP}, {9, PTRIG_TCP}};
