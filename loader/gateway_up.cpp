@@ -19,6 +19,12 @@ MapSizes sizes_of(const GatewayConfig &config) {
 		config.max_halfopen, config.max_port_lists, std::random_device{}()};
 }
 
+/// Those that the gateway was started with.
+MapSizes sizes_of(const ptrig_state &state) {
+	return {state.max_rules,    state.max_leases, state.max_sessions,
+		state.max_halfopen, state.max_lists,  state.hash_seed};
+}
+
 /// Refuse while another process is the daemon of these pins.
 Done check_no_daemon(const std::string &dir, const char *what) {
 	auto pid = daemon_pid(runtime_file(dir, "daemon"));
@@ -74,7 +80,7 @@ Result<std::optional<std::string>> why_afresh(const std::string &dir) {
 					   : state.error().what);
 	if (auto same = check_netns(*state, dir); !same)
 		return tl::unexpected(std::move(same.error()));
-	auto misfit = maps_misfit(dir);
+	auto misfit = maps_misfit(dir, sizes_of(*state));
 	if (!misfit)
 		return tl::unexpected(std::move(misfit.error()));
 	if (!misfit->empty())

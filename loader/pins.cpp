@@ -45,6 +45,18 @@ Done check_owner(const std::string &path) {
 	return {};
 }
 
+/// The same of everything in `dir`; what goes meanwhile is not looked at.
+Done check_contents(const std::string &dir) {
+	std::error_code code;
+	for (std::filesystem::recursive_directory_iterator entry(dir, code), end; !code && entry != end;
+	     entry.increment(code))
+		if (auto ours = check_owner(entry->path().string()); !ours && ours.error().status != Status::kNoGateway)
+			return ours;
+	if (code && code != std::errc::no_such_file_or_directory)
+		return system_error("list " + dir, code.value());
+	return {};
+}
+
 /// `how`: LOCK_EX, or LOCK_EX | LOCK_NB: no Fd then if another holds it.
 Result<Fd> lock_directory(const std::string &dir, int how = LOCK_EX) {
 	for (;;) {
@@ -145,7 +157,9 @@ Done check_pins(const std::string &dir) {
 	if (auto bpffs = require_bpffs(dir); !bpffs)
 		return bpffs;
 	auto state = check_owner(dir + "/pt_state");
-	if (state || state.error().status != Status::kNoGateway)
+	if (state)
+		return check_contents(dir);
+	if (state.error().status != Status::kNoGateway)
 		return state;
 	std::error_code ignored;
 	if (std::filesystem::is_empty(dir, ignored))

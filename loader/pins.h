@@ -28,7 +28,7 @@ std::string clean_pin_dir(std::string dir);
 Done prepare_bpffs(const std::string &dir);
 
 /// Done if a gateway is pinned at `dir` and the pins are root's alone. Errors: kNoGateway if there is
-/// none; kSystem if `dir` is a symlink, not root's, open to others, or may not be read.
+/// none; kSystem if `dir` or anything in it is a symlink, not root's, open to others, or may not be read.
 Done check_pins(const std::string &dir);
 
 /// Wait for the writers' lock. Errors: those of check_pins, also when the gateway went away meanwhile.

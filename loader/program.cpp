@@ -203,8 +203,9 @@ Result<std::uint32_t> tick_hz() {
 	return static_cast<std::uint32_t>((kSecond + tick.tv_nsec / 2) / tick.tv_nsec);
 }
 
-Result<std::string> maps_misfit(const std::string &dir) {
+Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes) {
 	LogSink sink;
+	const auto entries = entries_by_map(sizes);
 	for (const char *which : {"tc", "xdp"}) {
 		const std::unique_ptr<bpf_object, void (*)(bpf_object *)> object(open_object(which), bpf_object__close);
 		if (!object)
@@ -229,6 +230,9 @@ Result<std::string> maps_misfit(const std::string &dir) {
 			if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
 			    info.value_size != bpf_map__value_size(map) || flags != bpf_map__map_flags(map))
 				return name + " has another layout";
+			const auto sized = entries.find(name);
+			if (info.max_entries != (sized == entries.end() ? bpf_map__max_entries(map) : sized->second))
+				return name + " has another size";
 		}
 	}
 	return std::string{};

@@ -31,9 +31,9 @@ void capture_libbpf_log();
 /// Jiffies a second (CONFIG_HZ): what the kernel says its tick is, in no unit of user space (USER_HZ is another).
 Result<std::uint32_t> tick_hz();
 
-/// Why the maps pinned in `dir` are not those that these programs expect ("pt_leases has another layout"); empty if
-/// they are.
-Result<std::string> maps_misfit(const std::string &dir);
+/// Why the maps pinned in `dir` are not those that these programs expect, made with these sizes ("pt_leases has another
+/// layout"); empty if they are.
+Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes);
 
 /// Both objects, loaded.
 class Programs {

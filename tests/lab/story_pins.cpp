@@ -1,0 +1,116 @@
+// The pins: root's alone, or they are not used; those of another version are not misread, whichever of the two is
+// newer.
+#include "tests/lab/lab.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "include/ptrig/abi.h"
+#include "loader/map.h"
+
+namespace lab {
+
+class Pins : public Lab {
+protected:
+	/// A command that must fail in one line, which has these words.
+	void expect_refused(const Words &words, const std::string &why);
+	static void set_abi(std::uint32_t abi);
+	static std::uint32_t entries(const std::string &map);
+};
+LAB_STORIES(Pins);
+
+void Pins::expect_refused(const Words &words, const std::string &why) {
+	const Output output = ptrig(words);
+	EXPECT_EQ(output.status, 1) << words.front() << ": " << output.out << output.err;
+	EXPECT_NE(output.err.find(why), std::string::npos) << words.front() << ": " << output.err;
+	EXPECT_EQ(std::count(output.err.begin(), output.err.end(), '\n'), 1) << words.front() << ": " << output.err;
+}
+
+void Pins::set_abi(std::uint32_t abi) {
+	(*ptrig::MappedArray<ptrig_state>::open(kPins, "pt_state"))[0].abi = abi;
+}
+
+std::uint32_t Pins::entries(const std::string &map) {
+	bpf_map_info info{};
+	std::uint32_t size = sizeof(info);
+	const auto fd = ptrig::open_pin(kPins + "/" + map, ptrig::Access::kRead);
+	return fd && bpf_obj_get_info_by_fd(fd->get(), &info, &size) == 0 ? info.max_entries : 0;
+}
+
+TEST_P(Pins, AreRootsAlone) {
+	up(game());
+	for (const auto &entry : std::filesystem::recursive_directory_iterator(kPins)) {
+		struct stat st {};
+		ASSERT_EQ(lstat(entry.path().c_str(), &st), 0) << entry.path();
+		EXPECT_EQ(st.st_mode & 07777U, S_ISDIR(st.st_mode) ? 0700U : 0600U) << entry.path();
+		EXPECT_EQ(st.st_uid, 0U) << entry.path();
+	}
+	struct stat st {};
+	ASSERT_EQ(lstat(kPins.c_str(), &st), 0);
+	EXPECT_EQ(st.st_mode & 07777U, 0700U);
+}
+
+TEST_P(Pins, OfOthersAreRefused) {
+	up(game());
+	const std::string leases = kPins + "/pt_leases", aside = "/sys/fs/bpf/aside";
+	for (const std::string &path : {kPins, kPins + "/pt_state", leases, kPins + "/prog/pt_admin"}) {
+		for (const Words &words : {Words{"status"}, {"up"}, {"apply"}, {"lease", "list"}}) {
+			ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+			expect_refused(words, path + " is open to others than root");
+			ASSERT_EQ(chmod(path.c_str(), path == kPins ? 0700 : 0600), 0);
+			ASSERT_EQ(chown(path.c_str(), 65534, 0), 0);
+			expect_refused(words, path + " is not owned by root");
+			ASSERT_EQ(chown(path.c_str(), 0, 0), 0);
+		}
+	}
+	for (const std::string &path : {kPins, leases}) {
+		std::filesystem::rename(path, aside);
+		ASSERT_EQ(symlink(aside.c_str(), path.c_str()), 0);
+		expect_refused({"status"}, path + " is a symlink");
+		expect_refused({"up"}, path + " is a symlink");
+		std::filesystem::remove(path);
+		std::filesystem::rename(aside, path);
+	}
+	EXPECT_EQ(ptrig({"status"}).status, 0) << "as it was before";
+	ASSERT_EQ(chmod(leases.c_str(), 0666), 0);
+	EXPECT_EQ(ptrig({"down"}).status, 0) << "the way out";
+	EXPECT_FALSE(std::filesystem::exists(kPins));
+}
+
+/// For `tc` the pins are of an older version, as after an upgrade; for `xdp` of a newer one, as after the way back.
+TEST_P(Pins, OfAnotherVersionAreStartedAfresh) {
+	up(game());
+	trigger(lan1());
+	const std::uint32_t other = xdp() ? PTRIG_ABI + 1 : PTRIG_ABI - 1;
+	set_abi(other);
+	const std::string abis = "ABI " + std::to_string(other) + ", this one has " + std::to_string(PTRIG_ABI);
+	for (const Words &words : {Words{"status"}, {"apply"}, {"lease", "list"}, {"export"}})
+		expect_refused(words, "was started by another version (" + abis + "): `ptrig up` starts it afresh");
+	EXPECT_EQ(who_gets_udp(6000), "lan1") << "what is up goes on meanwhile";
+	const Output up = ptrig({"up"});
+	EXPECT_EQ(up.status, 0) << up.err;
+	EXPECT_NE(up.err.find("the gateway that was up cannot be taken over (" + abis + "): started afresh\n"),
+		  std::string::npos)
+		<< up.err;
+	EXPECT_EQ(leases(), Json::array());
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+/// Other settings are no other version: the sizes that the gateway has are those it keeps.
+TEST_P(Pins, KeepTheSizesThatTheyWereMadeWith) {
+	start_afresh();
+	up(game(), "max_leases = 64\nmax_sessions = 128\nmax_rules = 32\nmax_halfopen = 64\nmax_port_lists = 16\n");
+	trigger(lan1());
+	write(kConfig, config(game()));
+	const Output up = ptrig({"up"});
+	EXPECT_EQ(up.status, 0) << up.err;
+	EXPECT_EQ(up.err.find("afresh"), std::string::npos) << up.err;
+	EXPECT_EQ(entries("pt_leases"), 64U);
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+} // namespace lab
