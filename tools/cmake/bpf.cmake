@@ -1,22 +1,24 @@
-# ptrig_bpf_skeleton(NAME): bpf/NAME.bpf.c -> NAME.bpf.o -> bpf/NAME.skel.h in the build directory.
+# ptrig_bpf_skeleton(NAME): bpf/NAME.bpf.c -> NAME.bpf.o -> bpf/NAME.skel.h in the build directory. The object is the same
+# wherever the source and the build directory are: no path of either is in it, and clang finds no source to quote.
 find_program(CLANG NAMES clang clang-14 clang-16 clang-19 REQUIRED)
 find_program(LLVM_STRIP NAMES llvm-strip llvm-strip-14 llvm-strip-16 llvm-strip-19 REQUIRED)
 find_program(BPFTOOL NAMES bpftool PATHS /usr/sbin /sbin REQUIRED)
 execute_process(COMMAND ${CMAKE_C_COMPILER} -print-multiarch OUTPUT_VARIABLE PTRIG_MULTIARCH OUTPUT_STRIP_TRAILING_WHITESPACE)
 
 function(ptrig_bpf_skeleton name)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/bpf)
   set(object ${CMAKE_BINARY_DIR}/bpf/${name}.bpf.o)
   set(skeleton ${CMAKE_BINARY_DIR}/bpf/${name}.skel.h)
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bpf/*.h ${CMAKE_SOURCE_DIR}/include/ptrig/*.h)
   add_custom_command(
     OUTPUT ${skeleton}
-    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/bpf
     COMMAND ${CLANG} -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -Wextra -Werror -Wenum-conversion
             -Wno-unused-function -Wno-unused-parameter -I${CMAKE_SOURCE_DIR}/include -I/usr/include/${PTRIG_MULTIARCH}
-            -fdebug-prefix-map=${CMAKE_SOURCE_DIR}=. -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.
+            -fdebug-prefix-map=${CMAKE_SOURCE_DIR}=. -ffile-prefix-map=${CMAKE_SOURCE_DIR}=. -fdebug-compilation-dir=.
             -c ${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c -o ${object}
     COMMAND ${LLVM_STRIP} -g ${object}
     COMMAND ${BPFTOOL} gen skeleton ${object} name ptrig_${name}_bpf > ${skeleton}
+    WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/bpf
     DEPENDS ${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c ${headers}
     COMMENT "BPF ${name}"
     VERBATIM)
