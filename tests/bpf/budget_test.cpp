@@ -1,9 +1,10 @@
 // What each program may cost whatever the machine's mood: instructions that the verifier walks, and the size of the
-// program as the kernel keeps it. PTRIG_BUDGET=write writes budget.txt anew.
+// program as the kernel keeps it. PTRIG_BUDGET=write writes budget.txt anew. And what none of them may call.
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <set>
 #include <sys/utsname.h>
 
 #include <bpf/bpf.h>
@@ -40,17 +41,51 @@ void measure(const bpf_object *object, Costs &costs) {
 	}
 }
 
+/// Both objects as they are built, loaded once.
+struct Loaded {
+	std::unique_ptr<ptrig_tc_bpf, void (*)(ptrig_tc_bpf *)> tc{ptrig_tc_bpf__open_and_load(),
+								   ptrig_tc_bpf__destroy};
+	std::unique_ptr<ptrig_xdp_bpf, void (*)(ptrig_xdp_bpf *)> xdp{ptrig_xdp_bpf__open_and_load(),
+								      ptrig_xdp_bpf__destroy};
+	static const Loaded &get() {
+		static const Loaded loaded;
+		return loaded;
+	}
+};
+
 Costs measure() {
-	const std::unique_ptr<ptrig_tc_bpf, void (*)(ptrig_tc_bpf *)> tc(ptrig_tc_bpf__open_and_load(),
-									 ptrig_tc_bpf__destroy);
-	const std::unique_ptr<ptrig_xdp_bpf, void (*)(ptrig_xdp_bpf *)> xdp(ptrig_xdp_bpf__open_and_load(),
-									    ptrig_xdp_bpf__destroy);
+	const Loaded &loaded = Loaded::get();
 	Costs costs;
-	if (tc && xdp) {
-		measure(tc->obj, costs);
-		measure(xdp->obj, costs);
+	if (loaded.tc && loaded.xdp) {
+		measure(loaded.tc->obj, costs);
+		measure(loaded.xdp->obj, costs);
 	}
 	return costs;
+}
+
+/// The helpers that the programs of an object call, their subprograms among them.
+std::set<int> helpers_of(const bpf_object *object) {
+	std::set<int> helpers;
+	bpf_program *program = nullptr;
+	bpf_object__for_each_program(program, object) {
+		const bpf_insn *code = bpf_program__insns(program);
+		for (std::size_t i = 0; code && i < bpf_program__insn_cnt(program); i++)
+			if (code[i].code == (BPF_JMP | BPF_CALL) && code[i].src_reg == 0)
+				helpers.insert(code[i].imm);
+	}
+	return helpers;
+}
+
+// A lease is over when a suspended gateway wakes up: only this clock has gone on meanwhile.
+TEST(Budget, TheOnlyClockIsTheOneThatGoesOnInSuspend) {
+	if (geteuid() != 0)
+		GTEST_SKIP() << "needs root";
+	const Loaded &loaded = Loaded::get();
+	ASSERT_TRUE(loaded.tc && loaded.xdp);
+	EXPECT_TRUE(helpers_of(loaded.tc->obj).contains(BPF_FUNC_ktime_get_boot_ns));
+	for (const bpf_object *object : {loaded.tc->obj, loaded.xdp->obj})
+		for (const int other : {BPF_FUNC_ktime_get_ns, BPF_FUNC_ktime_get_coarse_ns, BPF_FUNC_ktime_get_tai_ns})
+			EXPECT_FALSE(helpers_of(object).contains(other)) << "helper " << other;
 }
 
 TEST(Budget, EveryProgramIsWithinIt) {
