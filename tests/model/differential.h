@@ -73,6 +73,9 @@ protected:
 	void begin(std::uint64_t seed);
 	/// What is not the same; empty if all is.
 	std::string step(model::Gateway &gateway, const Input &in);
+	model::Filter random_filter();
+	/// A sweep, or leases or sessions are closed; as step().
+	std::string administer(model::Gateway &gateway);
 	void pass(model::Gateway &gateway, unsigned secs);
 	std::string compare_tables(const model::Gateway &gateway) const; ///< as step()
 	/// No packet has been counted but for the reasons that step() wanted; as step().

@@ -120,7 +120,9 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 			 .host = be(lease.host),
 			 .live = lease.live,
 			 .sessions = count(sessions, [&, id = lease.id](const auto &s) { return s.lease == id; }),
-			 .conns = count(conns, [&, id = lease.id](const auto &c) { return c.second.lease == id; }),
+			 .conns = !lease.live ? 0
+					      : count(conns, [&, id = lease.id](
+								     const auto &c) { return c.second.lease == id; }),
 			 .age_s = gateway.seconds_since(lease.granted),
 			 .idle_s = gateway.seconds_since(lease.refreshed),
 			 .ended_s = lease.live ? 0 : gateway.seconds_since(lease.ended)});
@@ -161,7 +163,7 @@ Tables Differential::actual() const {
 					 .host = lease.info.host,
 					 .live = live,
 					 .sessions = lease.sessions,
-					 .conns = lease.info.conns,
+					 .conns = live ? lease.info.conns : 0,
 					 .age_s = since(lease.info.granted_ns),
 					 .idle_s = since(lease.info.refreshed_ns),
 					 .ended_s = live ? 0 : since(lease.info.ended_ns)});

@@ -41,7 +41,7 @@ struct Lease {
 	std::uint32_t id = 0;
 	bool live = true; ///< not known to have ended; may be over by time
 	Time granted = 0, refreshed = 0, ended = 0;
-	std::string host;
+	std::string host, trigger_remote;
 	std::int64_t tokens = 0;
 	Time tokens_since = 0;
 };
@@ -85,6 +85,15 @@ struct Conn {
 	bool fin_lan = false, fin_wan = false;
 };
 
+/// Leases or sessions that user space wants to end; an empty name is any.
+struct Filter {
+	std::string rule, host, remote;
+};
+/// How many have.
+struct Ended {
+	unsigned leases = 0, sessions = 0, halfopen = 0, conns = 0; ///< `conns`: triggers that wait, too
+};
+
 /// A host on the LAN itself, not behind a router.
 bool on_link(const std::string &host);
 bool within(const std::vector<Prefix> &prefixes, const std::string &address);
@@ -100,6 +109,9 @@ public:
 	/// Whole seconds since then.
 	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
+	Ended sweep();
+	Ended close_leases(const Filter &which);
+	Ended close_sessions(const Filter &which);
 
 	const std::map<LeaseKey, Lease> &leases() const { return leases_; }
 	const std::vector<Session> &sessions() const { return sessions_; }

@@ -58,6 +58,7 @@ enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_r
 					 .granted = now_,
 					 .refreshed = now_,
 					 .host = in.host,
+					 .trigger_remote = in.remote,
 					 .tokens = config_.limits.new_sessions_per_second,
 					 .tokens_since = now_};
 	return reason;
