@@ -20,6 +20,8 @@ Packet transport(const Input &in, std::uint16_t near) {
 void Differential::begin(std::uint64_t seed) {
 	random_.seed(seed);
 	use_maps();
+	set_neighbour(kHost, kHostMac);
+	set_neighbour(kHost2, kHost2Mac);
 	asked_.clear();
 	counted_.assign(PTRIG_REASON_COUNT, 0);
 	config_ = random_config();
@@ -29,6 +31,22 @@ void Differential::begin(std::uint64_t seed) {
 	xdp_ = pick(2) == 0;
 	if (xdp_)
 		with_xdp();
+}
+
+void Differential::set_neighbour(const std::string &host, const std::string &mac) {
+	std::string &now = neighbours_.at(host);
+	if (now == mac)
+		return;
+	now = mac;
+	test::neighbour(host, mac.empty() ? Bytes{} : mac_bytes(mac), "lan0");
+}
+
+/// A second later nothing goes by the old next hop any more.
+void Differential::change_neighbour(model::Gateway &gateway) {
+	pass(gateway, 1);
+	const std::string host = pick(2) ? kHost : kHost2, own = host == kHost ? kHostMac : kHost2Mac;
+	set_neighbour(host, pick(4) == 0 ? "" : neighbours_.at(host) == own ? kStrangerMac : own);
+	gateway.neighbour(host, neighbours_.at(host));
 }
 
 Packet Differential::packet(const Input &in) const {

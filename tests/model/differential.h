@@ -2,6 +2,7 @@
 #pragma once
 
 #include <compare>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -69,6 +70,11 @@ protected:
 	Input random_packet();
 	Input random_reply();
 
+	/// Another machine, or none that is known, is at a host's address.
+	void change_neighbour(model::Gateway &gateway);
+	void set_neighbour(const std::string &host, const std::string &mac);
+	std::string random_mac(const std::string &host);
+
 	/// A new round: empty maps, other rules; `seed` says which.
 	void begin(std::uint64_t seed);
 	/// What is not the same; empty if all is.
@@ -99,7 +105,8 @@ private:
 	Tables expected(const model::Gateway &gateway) const;
 	Tables actual() const;
 
-	bool xdp_ = false;                   ///< of this round
+	bool xdp_ = false; ///< of this round
+	std::map<std::string, std::string> neighbours_{{kHost, kHostMac}, {kHost2, kHost2Mac}};
 	std::vector<std::uint64_t> counted_; ///< by reason: what the datapath must have counted
 };
 

@@ -77,14 +77,25 @@ Config Differential::random_config() {
 	return config;
 }
 
+/// Mostly the one that the gateway knows. kStranger is a host that has changed its address.
+std::string Differential::random_mac(const std::string &host) {
+	const std::string any[] = {kHostMac, kHost2Mac, kStrangerMac};
+	if (pick(20) == 0 || host == kStranger)
+		return any[pick(3)];
+	const auto known = neighbours_.find(host);
+	if (known == neighbours_.end())
+		return kSwitchMac;
+	return !known->second.empty() ? known->second : pick(2) ? kStrangerMac : host == kHost ? kHostMac : kHost2Mac;
+}
+
 Input Differential::random_packet() {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
 	if (follows_ && !asked_.empty() && pick(4) == 0)
 		return random_reply();
 	Input in{.from_lan = pick(2) == 0, .remote = pick(12) == 0 ? kFar : pick(2) ? kRemote : kRemote2};
 	if (in.from_lan) {
-		in.host = pick(12) == 0 ? kRouted : pick(2) ? kHost : kHost2;
-		in.mac = in.host == kRouted ? kSwitchMac : in.host == kHost ? kHostMac : kHost2Mac;
+		in.host = pick(12) == 0 ? kRouted : pick(16) == 0 ? kStranger : pick(2) ? kHost : kHost2;
+		in.mac = random_mac(in.host);
 	}
 	in.near = static_cast<std::uint16_t>(6000 + pick(8));
 	in.far = static_cast<std::uint16_t>(5000 + pick(5));
@@ -130,9 +141,9 @@ std::string shown(const Config &config, const Input &in) {
 		     << " MACs " << to_string(r.refresh) << ' ' << to_string(r.conflict) << ' ' << to_string(r.on_close)
 		     << " cooldown " << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0)
 		     << '\n';
-	text << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':' << in.near
-	     << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far << (in.tcp() ? " tcp flags " : " udp ")
-	     << int{in.flags} << " ttl " << int{in.ttl};
+	text << in.mac << ' ' << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':'
+	     << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far
+	     << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
 	return text.str();
 }
 

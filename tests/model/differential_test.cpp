@@ -29,12 +29,16 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 	for (std::uint64_t seed = first; done < wanted && late <= wanted / 4 && !HasFailure(); seed++) {
 		begin(seed);
 		model::Gateway gateway(config_);
+		gateway.neighbour(kHost, kHostMac);
+		gateway.neighbour(kHost2, kHost2Mac);
 		const std::uint64_t began = now_ns();
 		bool in_time = true;
 		for (unsigned n = 0; n < kRoundSteps && in_time && !HasFailure(); n++) {
 			const Input in = random_packet();
 			if (pick(8) == 0)
 				pass(gateway, 1 + pick(3));
+			if (pick(250) == 0)
+				change_neighbour(gateway);
 			std::string difference = step(gateway, in);
 			const bool administered = difference.empty() && pick(20) == 0;
 			if (administered)

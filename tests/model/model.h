@@ -41,7 +41,7 @@ struct Lease {
 	std::uint32_t id = 0;
 	bool live = true; ///< not known to have ended; may be over by time
 	Time granted = 0, refreshed = 0, ended = 0;
-	std::string host, trigger_remote;
+	std::string host, mac, trigger_remote; ///< `mac` is empty if the host is behind a router
 	std::int64_t tokens = 0;
 	Time tokens_since = 0;
 };
@@ -60,6 +60,8 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
+	std::string via;  ///< MAC address that the host's packets must have; empty: any
+	std::string dmac; ///< of the host, when a packet from the WAN was last looked at; empty: not known
 	Side lan, wan;
 
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
@@ -106,6 +108,8 @@ public:
 	explicit Gateway(Config config) : config_(std::move(config)) {}
 
 	void pass(Time time) { now_ += time; }
+	/// What the neighbour table says; empty: nothing.
+	void neighbour(const std::string &host, const std::string &mac) { neighbours_[host] = mac; }
 	/// Whole seconds since then.
 	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
@@ -137,6 +141,15 @@ private:
 	enum ptrig_reason answered(const Rule &rule, const Input &in);
 	enum ptrig_reason answer(const Input &in);
 
+	enum class Who { kSame, kMoved, kChanged, kOther };
+	static Who claimant(const Lease &lease, const Input &in);
+	/// What the neighbour table says of a host on the LAN; empty: nothing.
+	std::string neighbour_of(const std::string &host) const;
+	bool stranger(const Lease &lease) const;
+	void end_lease(Lease &lease) const;
+	bool another_machine(Session &session);
+	bool spoofed(const Input &in) const;
+
 	Session *find(const Input &in, bool halfopen);
 	void end(const Session *session);
 	Time idle_time(const Session &session) const;
@@ -155,6 +168,7 @@ private:
 	Config config_;
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
+	std::map<std::string, std::string> neighbours_;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;
 	std::map<ConnKey, Waiting> waiting_;

@@ -54,8 +54,7 @@ Ended Gateway::close_leases(const Filter &which) {
 			ended_by_time(lease, *rule(key.first));
 			continue;
 		}
-		lease.live = false;
-		lease.ended = now_;
+		end_lease(lease);
 	}
 	return ended;
 }
