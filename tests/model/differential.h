@@ -66,10 +66,15 @@ protected:
 	std::vector<Prefix> random_prefixes(const std::vector<std::string> &addresses);
 	Sources random_sources();
 	Rule random_rule(unsigned number);
+	void random_limits(Config &config);
 	Config random_config();
-	Input random_packet();
+	Input random_packet(const model::Gateway &gateway);
+	Input random_session_packet(const model::Session &session);
 	Input random_reply();
 
+	/// A rule is removed, added or changed, and with it perhaps timeouts and limits.
+	void change_rules(model::Gateway &gateway);
+	void apply_config();
 	/// Another machine, or none that is known, is at a host's address.
 	void change_neighbour(model::Gateway &gateway);
 	void set_neighbour(const std::string &host, const std::string &mac);
@@ -107,7 +112,10 @@ private:
 
 	bool xdp_ = false; ///< of this round
 	std::map<std::string, std::string> neighbours_{{kHost, kHostMac}, {kHost2, kHost2Mac}};
-	std::vector<std::uint64_t> counted_; ///< by reason: what the datapath must have counted
+	unsigned generation_ = 0;
+	unsigned names_ = 0;                       ///< rules that this round has had
+	std::map<std::string, std::uint32_t> ids_; ///< theirs
+	std::vector<std::uint64_t> counted_;       ///< by reason: what the datapath must have counted
 };
 
 std::string shown(const Config &config, const Input &in);

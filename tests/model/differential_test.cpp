@@ -34,9 +34,11 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 		const std::uint64_t began = now_ns();
 		bool in_time = true;
 		for (unsigned n = 0; n < kRoundSteps && in_time && !HasFailure(); n++) {
-			const Input in = random_packet();
+			const Input in = random_packet(gateway);
 			if (pick(8) == 0)
 				pass(gateway, 1 + pick(3));
+			if (pick(150) == 0)
+				change_rules(gateway);
 			if (pick(250) == 0)
 				change_neighbour(gateway);
 			std::string difference = step(gateway, in);

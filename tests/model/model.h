@@ -60,8 +60,9 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
-	std::string via;  ///< MAC address that the host's packets must have; empty: any
-	std::string dmac; ///< of the host, when a packet from the WAN was last looked at; empty: not known
+	std::string via;   ///< MAC address that the host's packets must have; empty: any
+	std::string dmac;  ///< of the host, when a packet from the WAN was last looked at; empty: not known
+	bool kill = false; ///< ends with its lease; as its rule has it, or has had it last
 	Side lan, wan;
 
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
@@ -108,6 +109,8 @@ public:
 	explicit Gateway(Config config) : config_(std::move(config)) {}
 
 	void pass(Time time) { now_ += time; }
+	/// Other rules, timeouts and limits; a rule's leases and sessions are known by its name.
+	void apply(Config config) { config_ = std::move(config); }
 	/// What the neighbour table says; empty: nothing.
 	void neighbour(const std::string &host, const std::string &mac) { neighbours_[host] = mac; }
 	/// Whole seconds since then.
@@ -124,6 +127,8 @@ public:
 
 private:
 	const Rule *rule(const std::string &name) const;
+	bool opens(const Input &in) const;
+	bool ends_with_lease(Session &session) const;
 	bool allows_remote(const Rule &rule, const std::string &remote) const;
 	LeaseKey key(const Rule &rule, const std::string &remote) const;
 	bool over(const Lease &lease, const Rule &rule) const;

@@ -11,32 +11,33 @@ bool is(const std::string &wanted, const std::string &value) {
 
 } // namespace
 
-/// What is over by time goes; an ended lease once its cooldown is over.
+/// What is over by time, or by its rule's end, goes; an ended lease once its cooldown is over.
 Ended Gateway::sweep() {
 	Ended ended;
 	for (auto entry = leases_.begin(); entry != leases_.end();) {
 		Lease &lease = entry->second;
-		const Rule &by = *rule(entry->first.first);
-		if (lease.live && over(lease, by)) {
-			ended_by_time(lease, by);
+		const Rule *by = rule(entry->first.first);
+		if (lease.live && (!by || over(lease, *by))) {
+			by ? ended_by_time(lease, *by) : end_lease(lease);
 			ended.leases++;
 		}
-		const bool forgotten = !lease.live && now_ - lease.ended >= by.cooldown.count();
+		const bool forgotten = !lease.live && now_ - lease.ended >= (by ? by->cooldown.count() : 0);
 		entry = forgotten ? leases_.erase(entry) : std::next(entry);
 	}
-	std::erase_if(sessions_, [&](const Session &s) {
-		const bool with_lease = s.halfopen() || rule(s.rule)->on_close == OnClose::kKill;
+	std::erase_if(sessions_, [&](Session &s) {
+		const bool with_lease = s.halfopen() || (rule(s.rule) ? ends_with_lease(s) : s.kill);
 		const bool gone = now_ - s.seen >= idle_time(s) || (with_lease && !lease_of(s));
 		(s.halfopen() ? ended.halfopen : ended.sessions) += gone;
 		return gone;
 	});
 	ended.conns += static_cast<unsigned>(std::erase_if(conns_, [&](const auto &entry) {
 		const auto &[key, conn] = entry;
-		const auto found = leases_.find(this->key(*rule(key.rule), key.remote));
+		const Rule *by = rule(key.rule);
+		const auto found = by ? leases_.find(this->key(*by, key.remote)) : leases_.end();
 		return found == leases_.end() || found->second.id != conn.lease || !found->second.live;
 	}));
 	ended.conns += static_cast<unsigned>(std::erase_if(waiting_, [&](const auto &entry) {
-		return now_ - entry.second.since >= config_.timeouts.halfopen.count();
+		return !rule(entry.first.rule) || now_ - entry.second.since >= config_.timeouts.halfopen.count();
 	}));
 	return ended;
 }
@@ -50,11 +51,8 @@ Ended Gateway::close_leases(const Filter &which) {
 		    !is(which.remote, remote))
 			continue;
 		ended.leases++;
-		if (over(lease, *rule(key.first))) {
-			ended_by_time(lease, *rule(key.first));
-			continue;
-		}
-		end_lease(lease);
+		const Rule *by = rule(key.first);
+		by &&over(lease, *by) ? ended_by_time(lease, *by) : end_lease(lease);
 	}
 	return ended;
 }

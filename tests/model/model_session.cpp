@@ -23,6 +23,12 @@ std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to
 
 } // namespace
 
+/// Some rule opens this port, on the WAN or for the host.
+bool Gateway::opens(const Input &in) const {
+	return std::any_of(config_.rules.begin(), config_.rules.end(),
+			   [&](const Rule &one) { return mapped(one, in.proto, in.near, !in.from_lan); });
+}
+
 Session *Gateway::find(const Input &in, bool halfopen) {
 	for (Session &s : sessions_)
 		if (s.halfopen() == halfopen && s.proto == in.proto && s.remote == in.remote && s.far == in.far &&
@@ -89,6 +95,12 @@ void Gateway::refresh_by(const Session &session, const Input &in) {
 		lease->refreshed = now_;
 }
 
+bool Gateway::ends_with_lease(Session &s) const {
+	if (const Rule *by = rule(s.rule))
+		s.kill = by->on_close == OnClose::kKill;
+	return s.kill;
+}
+
 /// Looks who is at the host's address, before a packet of the remote's goes there. True: not who was; the lease has
 /// ended.
 bool Gateway::another_machine(Session &s) {
@@ -106,8 +118,7 @@ bool Gateway::another_machine(Session &s) {
 
 /// Once a second, and for SYN, FIN and RST. False: the session has ended.
 bool Gateway::look(Session &s, const Input &in) {
-	const Rule *by = rule(s.rule);
-	const bool cut = by->on_close == OnClose::kKill && !lease_of(s);
+	const bool cut = ends_with_lease(s) && !lease_of(s);
 	const bool again = s.state == PTRIG_SESSION_CLOSING && in.plain_syn();
 	if (now_ - s.seen >= idle_time(s) || cut || again)
 		return false;
@@ -151,7 +162,7 @@ bool Gateway::half_over(const Session &session) {
 }
 
 std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
-	Session *s = find(in, true);
+	Session *s = opens(in) ? find(in, true) : nullptr;
 	if (!s)
 		return std::nullopt;
 	if (in.from_lan && !s->via.empty() && s->via != in.mac)
@@ -201,6 +212,7 @@ bool Gateway::take_token(Lease &lease) {
 		lease.tokens = rate;
 		lease.tokens_since = now_;
 	}
+	lease.tokens = std::min<std::int64_t>(lease.tokens, rate);
 	return lease.tokens > 0 && lease.tokens-- > 0;
 }
 
@@ -261,6 +273,7 @@ Output Gateway::open_from_wan(const Input &in) {
 				     .lease = lease->id,
 				     .seen = now_,
 				     .via = lease->mac,
+				     .kill = one.on_close == OnClose::kKill,
 				     .wan = {.packets = 1, .bytes = in.length}});
 		return finish(sessions_.back(), in, PTRIG_OPENED);
 	}
@@ -294,6 +307,7 @@ std::optional<Output> Gateway::open_from_lan(const Input &in) {
 				     .lease = lease->id,
 				     .seen = now_,
 				     .via = lease->mac,
+				     .kill = one.on_close == OnClose::kKill,
 				     .lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length}});
 		refresh_by(sessions_.back(), in);
 		return finish(sessions_.back(), in, PTRIG_OPENED);

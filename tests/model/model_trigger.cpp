@@ -147,8 +147,10 @@ enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answere
 enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 	const bool tracked = rule.close == Close::kConnection && in.tcp(), syn = (in.flags & (kSyn | kAck)) == kSyn;
 	if (in.flags & (kFin | kRst)) {
-		waiting_.erase(conn(rule, in));
-		closing(rule, in);
+		if (rule.confirm)
+			waiting_.erase(conn(rule, in));
+		if (tracked)
+			closing(rule, in);
 		return PTRIG_FLAGS;
 	}
 	if (!may_trigger(rule, in))
