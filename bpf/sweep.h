@@ -93,17 +93,21 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
 	enum ptrig_reason over = PT_GO_ON;
 	__u64 ended = w->now;
+	bool wanted = true;
 
 	if (info->state == PTRIG_LEASE_LIVE) {
 		if (w->op == PTRIG_ADMIN_CLOSE_LEASES) {
 			__be32 remote = key->remote ? key->remote : info->trigger_remote;
 
-			if (pt_sweep_wants(w->args, key->rule, info->id, info->host, remote, info->wan))
-				over = w->args->reason;
+			wanted = pt_sweep_wants(w->args, key->rule, info->id, info->host, remote, info->wan);
+			over = wanted ? w->args->reason : PT_GO_ON;
 		} else if (!rule) {
 			over = PTRIG_RULE_GONE;
-		} else {
-			over = pt_lease_over(info, rule, w->now);
+		}
+		enum ptrig_reason by_time = wanted && rule ? pt_lease_over(info, rule, w->now) : PT_GO_ON;
+
+		if (by_time != PT_GO_ON) {
+			over = by_time;
 			ended = pt_lease_end(info, rule);
 		}
 		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, info->id, over, ended))

@@ -231,6 +231,18 @@ TEST_F(Admin, ALeaseIsClosedOnce) {
 	EXPECT_EQ(lease("media")->info.end_reason, PTRIG_CLOSED);
 }
 
+TEST_F(Admin, ALeaseThatIsOverHasEndedThenNotWhenItIsClosed) {
+	Rule rule = media();
+	rule.cooldown = seconds(30);
+	granted({rule});
+	age_lease("media", minutes(10) + seconds(20));
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
+	EXPECT_EQ(lease("media")->info.end_reason, PTRIG_EXPIRED);
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_COOLDOWN);
+	age_lease("media", seconds(15));
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_GRANTED);
+}
+
 TEST_F(Admin, CloseSessionsThatMatch) {
 	Rule kept = media(), other = media();
 	other.name = "other";

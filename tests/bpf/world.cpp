@@ -1,6 +1,7 @@
 // Namespaces, devices, addresses, neighbours and sockets of the tests' network.
 #include "tests/bpf/world.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cstdio>
 #include <cstring>
@@ -8,9 +9,11 @@
 #include <fstream>
 #include <functional>
 #include <linux/if_tun.h>
+#include <linux/neighbour.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -227,6 +230,34 @@ void forget_flows() {
 	char answer[256];
 	if (::send(fd.get(), &request, sizeof(request), 0) < 0 || ::recv(fd.get(), answer, sizeof(answer), 0) < 0)
 		throw std::runtime_error(errno_text("flush conntrack"));
+}
+
+void neighbour(const std::string &address, const std::vector<std::uint8_t> &mac, const std::string &dev) {
+	struct {
+		nlmsghdr header;
+		ndmsg message;
+		rtattr to;
+		in_addr address;
+		rtattr by;
+		std::uint8_t mac[8];
+	} request{};
+	request.header.nlmsg_len = sizeof(request);
+	request.header.nlmsg_type = mac.empty() ? RTM_DELNEIGH : RTM_NEWNEIGH;
+	request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | (mac.empty() ? 0 : NLM_F_CREATE | NLM_F_REPLACE);
+	request.message.ndm_family = AF_INET;
+	request.message.ndm_ifindex = static_cast<int>(ifindex(dev));
+	request.message.ndm_state = NUD_PERMANENT;
+	request.to = {RTA_LENGTH(sizeof(in_addr)), NDA_DST};
+	::inet_pton(AF_INET, address.c_str(), &request.address);
+	request.by = {RTA_LENGTH(6), NDA_LLADDR};
+	std::copy(mac.begin(), mac.end(), request.mac);
+	const Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+	alignas(nlmsghdr) char answer[256];
+	if (::send(fd.get(), &request, sizeof(request), 0) < 0 || ::recv(fd.get(), answer, sizeof(answer), 0) < 0)
+		throw std::runtime_error(errno_text("neighbour " + address));
+	const auto *error = reinterpret_cast<const nlmsgerr *>(answer + NLMSG_HDRLEN);
+	if (error->error && error->error != -ENOENT)
+		throw std::runtime_error("neighbour " + address + ": " + std::strerror(-error->error));
 }
 
 std::string flows() {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <sys/socket.h>
 
@@ -44,6 +45,8 @@ void ip_batch(Ns ns, const std::string &lines);
 void nft(const std::string &ruleset);
 /// Empties the gateway's conntrack.
 void forget_flows();
+/// What the gateway's neighbour table says for good of an address; an empty `mac`: nothing.
+void neighbour(const std::string &address, const std::vector<std::uint8_t> &mac, const std::string &dev);
 /// The gateway's conntrack as text, a line a flow.
 std::string flows();
 

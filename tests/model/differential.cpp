@@ -20,15 +20,67 @@ Packet transport(const Input &in, std::uint16_t near) {
 void Differential::begin(std::uint64_t seed) {
 	random_.seed(seed);
 	use_maps();
+	set_neighbour(kHost, kHostMac);
+	set_neighbour(kHost2, kHost2Mac);
 	asked_.clear();
 	counted_.assign(PTRIG_REASON_COUNT, 0);
 	config_ = random_config();
-	apply(config_.rules);
-	follows_ = std::any_of(config_.rules.begin(), config_.rules.end(),
-			       [](const Rule &r) { return r.confirm || r.close == Close::kConnection; });
+	generation_ = 0;
+	ids_.clear();
+	follows_ = false;
+	apply_config();
 	xdp_ = pick(2) == 0;
 	if (xdp_)
 		with_xdp();
+}
+
+void Differential::apply_config() {
+	apply(config_.rules, generation_);
+	for (const Rule &rule : config_.rules) {
+		ids_[rule.name] = rule_id(rule.name);
+		follows_ |= rule.confirm || rule.close == Close::kConnection;
+	}
+}
+
+void Differential::change_rules(model::Gateway &gateway) {
+	auto &rules = config_.rules;
+	const auto any = [&] { return rules.begin() + pick(static_cast<unsigned>(rules.size())); };
+	const unsigned what = pick(4);
+	if (what == 0 && rules.size() > 1) {
+		rules.erase(any());
+	} else if (what == 1 && rules.size() < 5) {
+		rules.insert(any(), random_rule(++names_));
+	} else { // with the same open ports and kind of lease it remains the same rule
+		Rule &old = *any(), changed = random_rule(0);
+		const bool was = old.remotes.kind == Remotes::Kind::kContacted;
+		changed.name = old.name;
+		changed.open = old.open;
+		if (was != (changed.remotes.kind == Remotes::Kind::kContacted))
+			changed.remotes = {was ? Remotes::Kind::kContacted : Remotes::Kind::kAny, {}};
+		old = changed;
+	}
+	if (pick(4) == 0)
+		random_limits(config_);
+	generation_ ^= 1;
+	apply_config();
+	admin({.op = PTRIG_ADMIN_LOOK});
+	gateway.apply(config_);
+}
+
+void Differential::set_neighbour(const std::string &host, const std::string &mac) {
+	std::string &now = neighbours_.at(host);
+	if (now == mac)
+		return;
+	now = mac;
+	test::neighbour(host, mac.empty() ? Bytes{} : mac_bytes(mac), "lan0");
+}
+
+/// A second later nothing goes by the old next hop any more.
+void Differential::change_neighbour(model::Gateway &gateway) {
+	pass(gateway, 1);
+	const std::string host = pick(2) ? kHost : kHost2, own = host == kHost ? kHostMac : kHost2Mac;
+	set_neighbour(host, pick(4) == 0 ? "" : neighbours_.at(host) == own ? kStrangerMac : own);
+	gateway.neighbour(host, neighbours_.at(host));
 }
 
 Packet Differential::packet(const Input &in) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <compare>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -65,14 +66,27 @@ protected:
 	std::vector<Prefix> random_prefixes(const std::vector<std::string> &addresses);
 	Sources random_sources();
 	Rule random_rule(unsigned number);
+	void random_limits(Config &config);
 	Config random_config();
-	Input random_packet();
+	Input random_packet(const model::Gateway &gateway);
+	Input random_session_packet(const model::Session &session);
 	Input random_reply();
+
+	/// A rule is removed, added or changed, and with it perhaps timeouts and limits.
+	void change_rules(model::Gateway &gateway);
+	void apply_config();
+	/// Another machine, or none that is known, is at a host's address.
+	void change_neighbour(model::Gateway &gateway);
+	void set_neighbour(const std::string &host, const std::string &mac);
+	std::string random_mac(const std::string &host);
 
 	/// A new round: empty maps, other rules; `seed` says which.
 	void begin(std::uint64_t seed);
 	/// What is not the same; empty if all is.
 	std::string step(model::Gateway &gateway, const Input &in);
+	model::Filter random_filter();
+	/// A sweep, or leases or sessions are closed; as step().
+	std::string administer(model::Gateway &gateway);
 	void pass(model::Gateway &gateway, unsigned secs);
 	std::string compare_tables(const model::Gateway &gateway) const; ///< as step()
 	/// No packet has been counted but for the reasons that step() wanted; as step().
@@ -96,8 +110,12 @@ private:
 	Tables expected(const model::Gateway &gateway) const;
 	Tables actual() const;
 
-	bool xdp_ = false;                   ///< of this round
-	std::vector<std::uint64_t> counted_; ///< by reason: what the datapath must have counted
+	bool xdp_ = false; ///< of this round
+	std::map<std::string, std::string> neighbours_{{kHost, kHostMac}, {kHost2, kHost2Mac}};
+	unsigned generation_ = 0;
+	unsigned names_ = 0;                       ///< rules that this round has had
+	std::map<std::string, std::uint32_t> ids_; ///< theirs
+	std::vector<std::uint64_t> counted_;       ///< by reason: what the datapath must have counted
 };
 
 std::string shown(const Config &config, const Input &in);

@@ -63,28 +63,58 @@ Rule Differential::random_rule(unsigned number) {
 	return rule;
 }
 
-Config Differential::random_config() {
-	Config config;
+void Differential::random_limits(Config &config) {
 	config.timeouts = {.tcp_established = some_time(15),
 			   .tcp_transitory = some_time(8),
 			   .udp = some_time(8),
 			   .halfopen = some_time(4)};
 	config.limits = {.leases_per_host = pick(3), .sessions_per_host = pick(5), .new_sessions_per_second = pick(4)};
-	if (pick(5) == 0)
-		config.gateway.deny_remotes = random_prefixes({kRemote2, kFar});
-	for (unsigned n = 1 + pick(4); n > 0; n--)
-		config.rules.push_back(random_rule(n));
+	config.gateway.deny_remotes = pick(5) ? std::vector<Prefix>{} : random_prefixes({kRemote2, kFar});
+}
+
+Config Differential::random_config() {
+	Config config;
+	random_limits(config);
+	for (names_ = 0; names_ == 0 || (names_ < 4 && pick(3));)
+		config.rules.push_back(random_rule(++names_));
 	return config;
 }
 
-Input Differential::random_packet() {
+/// Mostly the one that the gateway knows. kStranger is a host that has changed its address.
+std::string Differential::random_mac(const std::string &host) {
+	const std::string any[] = {kHostMac, kHost2Mac, kStrangerMac};
+	if (pick(20) == 0 || host == kStranger)
+		return any[pick(3)];
+	const auto known = neighbours_.find(host);
+	if (known == neighbours_.end())
+		return kSwitchMac;
+	return !known->second.empty() ? known->second : pick(2) ? kStrangerMac : host == kHost ? kHostMac : kHost2Mac;
+}
+
+Input Differential::random_session_packet(const model::Session &session) {
+	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn | kAck, kAck, kAck, kAck, kFin | kAck, kRst};
+	Input in{.from_lan = pick(2) == 0, .remote = session.remote, .far = session.far, .proto = session.proto};
+	if (in.from_lan) {
+		in.host = session.host;
+		in.mac = random_mac(in.host);
+	}
+	in.near = in.from_lan ? session.host_port : session.wan_port;
+	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
+	in.length = in.tcp() ? 40 : 28;
+	return in;
+}
+
+Input Differential::random_packet(const model::Gateway &gateway) {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
 	if (follows_ && !asked_.empty() && pick(4) == 0)
 		return random_reply();
+	const auto &sessions = gateway.sessions();
+	if (!sessions.empty() && pick(3) == 0)
+		return random_session_packet(sessions[pick(static_cast<unsigned>(sessions.size()))]);
 	Input in{.from_lan = pick(2) == 0, .remote = pick(12) == 0 ? kFar : pick(2) ? kRemote : kRemote2};
 	if (in.from_lan) {
-		in.host = pick(12) == 0 ? kRouted : pick(2) ? kHost : kHost2;
-		in.mac = in.host == kRouted ? kSwitchMac : in.host == kHost ? kHostMac : kHost2Mac;
+		in.host = pick(12) == 0 ? kRouted : pick(16) == 0 ? kStranger : pick(2) ? kHost : kHost2;
+		in.mac = random_mac(in.host);
 	}
 	in.near = static_cast<std::uint16_t>(6000 + pick(8));
 	in.far = static_cast<std::uint16_t>(5000 + pick(5));
@@ -130,9 +160,9 @@ std::string shown(const Config &config, const Input &in) {
 		     << " MACs " << to_string(r.refresh) << ' ' << to_string(r.conflict) << ' ' << to_string(r.on_close)
 		     << " cooldown " << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0)
 		     << '\n';
-	text << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':' << in.near
-	     << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far << (in.tcp() ? " tcp flags " : " udp ")
-	     << int{in.flags} << " ttl " << int{in.ttl};
+	text << in.mac << ' ' << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':'
+	     << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far
+	     << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
 	return text.str();
 }
 

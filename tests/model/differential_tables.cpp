@@ -115,12 +115,14 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 	};
 	for (const auto &[key, lease] : gateway.leases())
 		tables.leases.push_back(
-			{.rule = rule_id(key.first),
+			{.rule = ids_.at(key.first),
 			 .remote = key.second.empty() ? 0 : be(key.second),
 			 .host = be(lease.host),
 			 .live = lease.live,
 			 .sessions = count(sessions, [&, id = lease.id](const auto &s) { return s.lease == id; }),
-			 .conns = count(conns, [&, id = lease.id](const auto &c) { return c.second.lease == id; }),
+			 .conns = !lease.live ? 0
+					      : count(conns, [&, id = lease.id](
+								     const auto &c) { return c.second.lease == id; }),
 			 .age_s = gateway.seconds_since(lease.granted),
 			 .idle_s = gateway.seconds_since(lease.refreshed),
 			 .ended_s = lease.live ? 0 : gateway.seconds_since(lease.ended)});
@@ -132,16 +134,16 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 					   .host_port = s.host_port,
 					   .wan_port = s.wan_port,
 					   .far = s.far,
-					   .rule = rule_id(s.rule),
+					   .rule = ids_.at(s.rule),
 					   .in = s.wan.packets,
 					   .in_bytes = s.wan.bytes,
 					   .out = s.lan.packets,
 					   .out_bytes = s.lan.bytes,
 					   .idle_s = gateway.seconds_since(s.seen)});
 	for (const auto &[key, waiting] : gateway.waiting())
-		tables.waiting.push_back(conn_row(rule_id(key.rule), key));
+		tables.waiting.push_back(conn_row(ids_.at(key.rule), key));
 	for (const auto &[key, conn] : conns) {
-		tables.conns.push_back(conn_row(rule_id(key.rule), key));
+		tables.conns.push_back(conn_row(ids_.at(key.rule), key));
 		tables.conns.back().fin_lan = conn.fin_lan;
 		tables.conns.back().fin_wan = conn.fin_wan;
 	}
@@ -161,7 +163,7 @@ Tables Differential::actual() const {
 					 .host = lease.info.host,
 					 .live = live,
 					 .sessions = lease.sessions,
-					 .conns = lease.info.conns,
+					 .conns = live ? lease.info.conns : 0,
 					 .age_s = since(lease.info.granted_ns),
 					 .idle_s = since(lease.info.refreshed_ns),
 					 .ended_s = live ? 0 : since(lease.info.ended_ns)});

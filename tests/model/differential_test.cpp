@@ -29,14 +29,23 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 	for (std::uint64_t seed = first; done < wanted && late <= wanted / 4 && !HasFailure(); seed++) {
 		begin(seed);
 		model::Gateway gateway(config_);
+		gateway.neighbour(kHost, kHostMac);
+		gateway.neighbour(kHost2, kHost2Mac);
 		const std::uint64_t began = now_ns();
 		bool in_time = true;
 		for (unsigned n = 0; n < kRoundSteps && in_time && !HasFailure(); n++) {
-			const Input in = random_packet();
+			const Input in = random_packet(gateway);
 			if (pick(8) == 0)
 				pass(gateway, 1 + pick(3));
+			if (pick(150) == 0)
+				change_rules(gateway);
+			if (pick(250) == 0)
+				change_neighbour(gateway);
 			std::string difference = step(gateway, in);
-			if (difference.empty() && n % 4 == 0)
+			const bool administered = difference.empty() && pick(20) == 0;
+			if (administered)
+				difference = administer(gateway);
+			if (difference.empty() && (administered || n % 4 == 0))
 				difference = compare_tables(gateway);
 			if (difference.empty() && n % 20 == 19)
 				difference = compare_counters();

@@ -46,6 +46,22 @@ bool Gateway::over(const Lease &lease, const Rule &rule) const {
 	       (rule.max_lifetime && now_ - lease.granted >= rule.max_lifetime->count());
 }
 
+std::string Gateway::neighbour_of(const std::string &host) const {
+	const auto found = neighbours_.find(host);
+	return on_link(host) && found != neighbours_.end() ? found->second : "";
+}
+
+/// Is the machine at the lease's host's address not the one that it was granted to?
+bool Gateway::stranger(const Lease &lease) const {
+	const std::string there = neighbour_of(lease.host);
+	return !lease.mac.empty() && !there.empty() && there != lease.mac;
+}
+
+void Gateway::end_lease(Lease &lease) const {
+	lease.live = false;
+	lease.ended = now_;
+}
+
 Lease *Gateway::live(const Rule &rule, const std::string &remote) {
 	const auto found = leases_.find(key(rule, remote));
 	return found != leases_.end() && found->second.live && !over(found->second, rule) ? &found->second : nullptr;

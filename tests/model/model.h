@@ -41,7 +41,7 @@ struct Lease {
 	std::uint32_t id = 0;
 	bool live = true; ///< not known to have ended; may be over by time
 	Time granted = 0, refreshed = 0, ended = 0;
-	std::string host;
+	std::string host, mac, trigger_remote; ///< `mac` is empty if the host is behind a router
 	std::int64_t tokens = 0;
 	Time tokens_since = 0;
 };
@@ -60,6 +60,9 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
+	std::string via;   ///< MAC address that the host's packets must have; empty: any
+	std::string dmac;  ///< of the host, when a packet from the WAN was last looked at; empty: not known
+	bool kill = false; ///< ends with its lease; as its rule has it, or has had it last
 	Side lan, wan;
 
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
@@ -85,6 +88,15 @@ struct Conn {
 	bool fin_lan = false, fin_wan = false;
 };
 
+/// Leases or sessions that user space wants to end; an empty name is any.
+struct Filter {
+	std::string rule, host, remote;
+};
+/// How many have.
+struct Ended {
+	unsigned leases = 0, sessions = 0, halfopen = 0, conns = 0; ///< `conns`: triggers that wait, too
+};
+
 /// A host on the LAN itself, not behind a router.
 bool on_link(const std::string &host);
 bool within(const std::vector<Prefix> &prefixes, const std::string &address);
@@ -97,9 +109,16 @@ public:
 	explicit Gateway(Config config) : config_(std::move(config)) {}
 
 	void pass(Time time) { now_ += time; }
+	/// Other rules, timeouts and limits; a rule's leases and sessions are known by its name.
+	void apply(Config config) { config_ = std::move(config); }
+	/// What the neighbour table says; empty: nothing.
+	void neighbour(const std::string &host, const std::string &mac) { neighbours_[host] = mac; }
 	/// Whole seconds since then.
 	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
+	Ended sweep();
+	Ended close_leases(const Filter &which);
+	Ended close_sessions(const Filter &which);
 
 	const std::map<LeaseKey, Lease> &leases() const { return leases_; }
 	const std::vector<Session> &sessions() const { return sessions_; }
@@ -108,6 +127,8 @@ public:
 
 private:
 	const Rule *rule(const std::string &name) const;
+	bool opens(const Input &in) const;
+	bool ends_with_lease(Session &session) const;
 	bool allows_remote(const Rule &rule, const std::string &remote) const;
 	LeaseKey key(const Rule &rule, const std::string &remote) const;
 	bool over(const Lease &lease, const Rule &rule) const;
@@ -124,6 +145,15 @@ private:
 	enum ptrig_reason trigger(const Input &in, bool ended);
 	enum ptrig_reason answered(const Rule &rule, const Input &in);
 	enum ptrig_reason answer(const Input &in);
+
+	enum class Who { kSame, kMoved, kChanged, kOther };
+	static Who claimant(const Lease &lease, const Input &in);
+	/// What the neighbour table says of a host on the LAN; empty: nothing.
+	std::string neighbour_of(const std::string &host) const;
+	bool stranger(const Lease &lease) const;
+	void end_lease(Lease &lease) const;
+	bool another_machine(Session &session);
+	bool spoofed(const Input &in) const;
 
 	Session *find(const Input &in, bool halfopen);
 	void end(const Session *session);
@@ -143,6 +173,7 @@ private:
 	Config config_;
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
+	std::map<std::string, std::string> neighbours_;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;
 	std::map<ConnKey, Waiting> waiting_;

@@ -23,6 +23,12 @@ std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to
 
 } // namespace
 
+/// Some rule opens this port, on the WAN or for the host.
+bool Gateway::opens(const Input &in) const {
+	return std::any_of(config_.rules.begin(), config_.rules.end(),
+			   [&](const Rule &one) { return mapped(one, in.proto, in.near, !in.from_lan); });
+}
+
 Session *Gateway::find(const Input &in, bool halfopen) {
 	for (Session &s : sessions_)
 		if (s.halfopen() == halfopen && s.proto == in.proto && s.remote == in.remote && s.far == in.far &&
@@ -80,7 +86,7 @@ void Gateway::track(Session &s, const Input &in) {
 void Gateway::refresh_by(const Session &session, const Input &in) {
 	Lease *lease = lease_of(session);
 	const Rule *by = rule(session.rule);
-	if (!lease || in.flags & (kFin | kRst))
+	if (!lease || lease->host != in.host || in.flags & (kFin | kRst))
 		return;
 	const bool is_trigger = std::any_of(by->trigger.begin(), by->trigger.end(), [&](const PortRange &r) {
 		return r.protos & in.proto && r.first <= in.far && in.far <= r.last;
@@ -89,10 +95,30 @@ void Gateway::refresh_by(const Session &session, const Input &in) {
 		lease->refreshed = now_;
 }
 
+bool Gateway::ends_with_lease(Session &s) const {
+	if (const Rule *by = rule(s.rule))
+		s.kill = by->on_close == OnClose::kKill;
+	return s.kill;
+}
+
+/// Looks who is at the host's address, before a packet of the remote's goes there. True: not who was; the lease has
+/// ended.
+bool Gateway::another_machine(Session &s) {
+	const std::string there = neighbour_of(s.host);
+	Lease *lease = lease_of(s);
+	const bool other = (!there.empty() && !s.dmac.empty() && there != s.dmac) ||
+			   (lease && lease->host == s.host && stranger(*lease));
+	if (other && lease)
+		end_lease(*lease);
+	s.dmac = there;
+	if (!there.empty())
+		s.via = there;
+	return other;
+}
+
 /// Once a second, and for SYN, FIN and RST. False: the session has ended.
 bool Gateway::look(Session &s, const Input &in) {
-	const Rule *by = rule(s.rule);
-	const bool cut = by->on_close == OnClose::kKill && !lease_of(s);
+	const bool cut = ends_with_lease(s) && !lease_of(s);
 	const bool again = s.state == PTRIG_SESSION_CLOSING && in.plain_syn();
 	if (now_ - s.seen >= idle_time(s) || cut || again)
 		return false;
@@ -103,8 +129,10 @@ bool Gateway::look(Session &s, const Input &in) {
 			s.seen = now_;
 		refresh_by(s, in);
 	}
+	if (!in.from_lan && another_machine(s))
+		return false;
 	Side &side = in.from_lan ? s.lan : s.wan;
-	side.cached = true;
+	side.cached = in.from_lan || !on_link(s.host) || !s.dmac.empty();
 	side.looked = now_;
 	return true;
 }
@@ -113,6 +141,8 @@ std::optional<Output> Gateway::established(const Input &in, bool &ended) {
 	Session *s = find(in, false);
 	if (!s)
 		return std::nullopt;
+	if (in.from_lan && !s->via.empty() && s->via != in.mac)
+		return Output{.reason = PTRIG_SPOOFED};
 	Side &side = in.from_lan ? s->lan : s->wan;
 	const bool quick = s->state == PTRIG_SESSION_ESTABLISHED && side.cached && !(in.flags & (kSyn | kFin | kRst)) &&
 			   now_ - side.looked < kSecond;
@@ -132,13 +162,20 @@ bool Gateway::half_over(const Session &session) {
 }
 
 std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
-	Session *s = find(in, true);
+	Session *s = opens(in) ? find(in, true) : nullptr;
 	if (!s)
 		return std::nullopt;
+	if (in.from_lan && !s->via.empty() && s->via != in.mac)
+		return Output{.reason = PTRIG_SPOOFED};
 	if (half_over(*s)) {
 		end(s);
 		ended = true;
 		return std::nullopt;
+	}
+	if (!in.from_lan && stranger(*lease_of(*s))) {
+		end_lease(*lease_of(*s));
+		end(s);
+		return Output{.reason = PTRIG_SESSION_ENDED};
 	}
 	if (!in.from_lan) {
 		s->wan.packets++;
@@ -175,6 +212,7 @@ bool Gateway::take_token(Lease &lease) {
 		lease.tokens = rate;
 		lease.tokens_since = now_;
 	}
+	lease.tokens = std::min<std::int64_t>(lease.tokens, rate);
 	return lease.tokens > 0 && lease.tokens-- > 0;
 }
 
@@ -216,6 +254,10 @@ Output Gateway::open_from_wan(const Input &in) {
 				   .proto = in.proto};
 		if (find(answer, false))
 			return {.reason = PTRIG_FLOW_KNOWN};
+		if (stranger(*lease)) {
+			end_lease(*lease);
+			return {.reason = PTRIG_NO_LEASE};
+		}
 		reason = may_begin(*lease, one);
 		if (reason != PTRIG_OPENED)
 			return {.reason = reason};
@@ -230,6 +272,8 @@ Output Gateway::open_from_wan(const Input &in) {
 				     .rule = one.name,
 				     .lease = lease->id,
 				     .seen = now_,
+				     .via = lease->mac,
+				     .kill = one.on_close == OnClose::kKill,
 				     .wan = {.packets = 1, .bytes = in.length}});
 		return finish(sessions_.back(), in, PTRIG_OPENED);
 	}
@@ -243,7 +287,8 @@ std::optional<Output> Gateway::open_from_lan(const Input &in) {
 	for (const Rule &one : config_.rules) {
 		const auto port = mapped(one, in.proto, in.near, false);
 		Lease *lease = port ? live(one, in.remote) : nullptr;
-		if (!lease || lease->host != in.host || !allows_remote(one, in.remote))
+		if (!lease || lease->host != in.host || (!lease->mac.empty() && lease->mac != in.mac) ||
+		    !allows_remote(one, in.remote))
 			continue;
 		Input back = in;
 		back.from_lan = false;
@@ -261,6 +306,8 @@ std::optional<Output> Gateway::open_from_lan(const Input &in) {
 				     .rule = one.name,
 				     .lease = lease->id,
 				     .seen = now_,
+				     .via = lease->mac,
+				     .kill = one.on_close == OnClose::kKill,
 				     .lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length}});
 		refresh_by(sessions_.back(), in);
 		return finish(sessions_.back(), in, PTRIG_OPENED);

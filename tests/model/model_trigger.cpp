@@ -58,6 +58,8 @@ enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_r
 					 .granted = now_,
 					 .refreshed = now_,
 					 .host = in.host,
+					 .mac = on_link(in.host) ? in.mac : "",
+					 .trigger_remote = in.remote,
 					 .tokens = config_.limits.new_sessions_per_second,
 					 .tokens_since = now_};
 	return reason;
@@ -93,8 +95,20 @@ void Gateway::closing(const Rule &rule, const Input &in) {
 		return;
 	if (over(lease->second, rule))
 		return ended_by_time(lease->second, rule);
-	lease->second.live = false;
-	lease->second.ended = now_;
+	end_lease(lease->second);
+}
+
+Gateway::Who Gateway::claimant(const Lease &lease, const Input &in) {
+	const bool known = !lease.mac.empty() && on_link(in.host), same_mac = known && lease.mac == in.mac;
+	if (lease.host == in.host)
+		return !known || same_mac ? Who::kSame : Who::kChanged;
+	return same_mac ? Who::kMoved : Who::kOther;
+}
+
+/// The neighbour table knows another MAC address for its source.
+bool Gateway::spoofed(const Input &in) const {
+	const std::string known = neighbour_of(in.host);
+	return !known.empty() && known != in.mac;
 }
 
 enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answered) {
@@ -102,19 +116,29 @@ enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answere
 	if (found == leases_.end())
 		return grant(rule, in, PTRIG_GRANTED, answered);
 	Lease &lease = found->second;
-	const bool same = lease.host == in.host;
-	if (lease.live && !over(lease, rule)) {
-		if (same) {
-			lease.refreshed = now_;
-			return PTRIG_REFRESHED;
-		}
+	const Who who = claimant(lease, in);
+	if (lease.live && over(lease, rule))
+		ended_by_time(lease, rule);
+	if (lease.live && who == Who::kSame) {
+		lease.refreshed = now_;
+		return PTRIG_REFRESHED;
+	}
+	if (lease.live && who == Who::kMoved) {
+		if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
+			return PTRIG_HOST_LEASES;
+		lease.host = in.host;
+		lease.refreshed = now_;
+		return PTRIG_MOVED;
+	}
+	if (lease.live && who == Who::kOther) {
 		const bool yields = rule.conflict == Conflict::kTakeover ||
 				    (rule.yield_after && now_ - lease.refreshed >= rule.yield_after->count());
 		return yields ? grant(rule, in, PTRIG_TAKEN_OVER, answered) : PTRIG_HELD;
 	}
-	if (lease.live)
-		ended_by_time(lease, rule);
-	if (!same && now_ - lease.ended < rule.cooldown.count())
+	if (lease.live) // another machine under its host's address
+		end_lease(lease);
+	const bool waits = who == Who::kOther || who == Who::kChanged;
+	if (waits && now_ - lease.ended < rule.cooldown.count())
 		return PTRIG_COOLDOWN;
 	return grant(rule, in, PTRIG_GRANTED, answered);
 }
@@ -123,8 +147,10 @@ enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answere
 enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 	const bool tracked = rule.close == Close::kConnection && in.tcp(), syn = (in.flags & (kSyn | kAck)) == kSyn;
 	if (in.flags & (kFin | kRst)) {
-		waiting_.erase(conn(rule, in));
-		closing(rule, in);
+		if (rule.confirm)
+			waiting_.erase(conn(rule, in));
+		if (tracked)
+			closing(rule, in);
 		return PTRIG_FLAGS;
 	}
 	if (!may_trigger(rule, in))
@@ -133,7 +159,7 @@ enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 		return PTRIG_TRIGGER_REMOTE;
 	if (tracked && !syn) { // refreshes what is there
 		const Lease *lease = live(rule, in.remote);
-		return lease && lease->host == in.host ? claim(rule, in, false) : PTRIG_FLAGS;
+		return lease && claimant(*lease, in) == Who::kSame ? claim(rule, in, false) : PTRIG_FLAGS;
 	}
 	const enum ptrig_reason reason = claim(rule, in, false);
 	if (tracked && reason != PTRIG_PENDING && grants(reason))
@@ -149,9 +175,12 @@ enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
 	if (rules.size() == 1 && rules[0]->trigger_remotes.empty() && !(in.flags & (kSyn | kFin | kRst))) {
 		const auto found = leases_.find(key(*rules[0], in.remote));
 		if (found != leases_.end() && found->second.live && found->second.host == in.host &&
+		    (found->second.mac.empty() || found->second.mac == in.mac) &&
 		    now_ - found->second.refreshed < kFresh)
 			return PTRIG_FRESH;
 	}
+	if (spoofed(in))
+		return PTRIG_SPOOFED;
 	enum ptrig_reason verdict = PTRIG_REASON_COUNT;
 	for (const Rule *one : rules) {
 		const enum ptrig_reason reason = ask(*one, in);
