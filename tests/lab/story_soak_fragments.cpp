@@ -152,6 +152,8 @@ std::string text(std::uint64_t number) {
 } // namespace
 
 TEST_P(Soak, FragmentFlood) {
+	if (is_slow())
+		GTEST_SKIP() << "sends " << kPerSecond << " packets a second";
 	const unsigned shots = count(30000, 1000000);
 	std::mt19937 random(seed());
 	nft("add rule inet lab input iifname wan0 ct state new drop\n"); // as gateways do
