@@ -200,7 +200,7 @@ TEST_P(Soak, MoreEventsThanTheDaemonReads) {
 		daemon.signal(SIGSTOP);
 		std::string storm;
 		for (unsigned i = 0; i < std::min(most, events - done); i++)
-			storm += "link set noise mtu " + std::to_string(1000 + i % 400) + "\n";
+			storm.append("link set noise mtu ").append(std::to_string(1000 + i % 400)).append("\n");
 		ip(gw(), storm);
 		const std::string next = address == kWan ? "203.0.113.3" : kWan; // the daemon is not told of it
 		ip(gw(), "addr del " + address + "/24 dev wan0\naddr add " + next +
