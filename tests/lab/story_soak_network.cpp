@@ -203,8 +203,9 @@ TEST_P(Soak, MoreEventsThanTheDaemonReads) {
 			storm.append("link set noise mtu ").append(std::to_string(1000 + i % 400)).append("\n");
 		ip(gw(), storm);
 		const std::string next = address == kWan ? "203.0.113.3" : kWan; // the daemon is not told of it
-		ip(gw(), "addr del " + address + "/24 dev wan0\naddr add " + next +
-				 "/24 dev wan0\nroute replace default via 203.0.113.10\n");
+		std::string renumber = "addr del " + address;
+		renumber.append("/24 dev wan0\naddr add ").append(next).append("/24 dev wan0\n");
+		ip(gw(), renumber.append("route replace default via 203.0.113.10\n"));
 		address = next;
 		dropped = netlink_drops(gw(), daemon.pid());
 		daemon.signal(SIGCONT);
