@@ -287,7 +287,7 @@ void Daemon::reconcile() {
 			say(LOG_NOTICE, line);
 	if (!busy)
 		say_trouble(network_trouble_, "follow the network", lines ? "" : lines.error().what);
-	sd_event_source_set_time_relative(reconcile_.get(), busy ? kBusy : kSafetyNet);
+	sd_event_source_set_time_relative(reconcile_.get(), busy ? kBusy : lines ? kSafetyNet : kSecond);
 	sd_event_source_set_enabled(reconcile_.get(), SD_EVENT_ONESHOT);
 }
 

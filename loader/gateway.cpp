@@ -1,6 +1,8 @@
 // Taking hold of a gateway that is up: whose pins these are, and whether this build can read them.
 #include "loader/gateway.h"
 
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include "loader/events.h"
@@ -74,6 +76,8 @@ Result<Gateway> Gateway::open(const std::string &pin_dir) {
 
 Done Gateway::present() const {
 	const auto pinned = Map<std::uint32_t, ptrig_state>::open(impl_->dir, "pt_state", Access::kRead);
+	if (!pinned && ::access((impl_->dir + "/pt_state").c_str(), F_OK) == 0)
+		return {}; // for want of descriptors, say: another time
 	if (!pinned)
 		return fail(fmt::format("the gateway at {} is gone: its pins have been removed", impl_->dir));
 	const auto here = check_sizes(impl_->state.fd(), "pt_state", sizeof(std::uint32_t), sizeof(ptrig_state));

@@ -126,7 +126,8 @@ Result<MonitorServer> MonitorServer::listen(const std::string &path) {
 		return system_error("bind " + path);
 	if (chmod(path.c_str(), 0600) != 0 || ::listen(listener, 64) != 0)
 		return system_error("listen at " + path);
-	epoll_event event{.events = EPOLLIN, .data = {.fd = listener}};
+	// Of each client once: one that cannot be accepted for want of descriptors would wake us again and again.
+	epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.fd = listener}};
 	if (epoll_ctl(server.epoll_, EPOLL_CTL_ADD, listener, &event) != 0)
 		return system_error("watch " + path);
 	return server;
@@ -146,9 +147,10 @@ void MonitorServer::serve() {
 		if (client == clients_.end())
 			continue;
 		// A monitor never writes: anything to read is its end.
-		if ((event.events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0)
+		if ((event.events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
 			drop(fd);
-		else if ((event.events & EPOLLOUT) != 0 && tell_lost(fd, client->second))
+			accept_all(); // who waited for its descriptor
+		} else if ((event.events & EPOLLOUT) != 0 && tell_lost(fd, client->second))
 			watch(fd, false);
 	}
 }

@@ -115,7 +115,12 @@ void FrameSender::add(const MacBytes &from, const Shot &shot) {
 	ip.ihl = 5;
 	ip.ttl = 64;
 	ip.protocol = shot.tcp ? IPPROTO_TCP : IPPROTO_UDP;
-	ip.tot_len = htons(static_cast<std::uint16_t>(sizeof(ip) + size));
+	ip.tot_len = htons(static_cast<std::uint16_t>(sizeof(ip) + (shot.piece ? shot.piece->bytes : size)));
+	if (shot.piece) {
+		ip.id = htons(shot.piece->id);
+		ip.frag_off =
+			htons(static_cast<std::uint16_t>(shot.piece->offset / 8 | (shot.piece->more ? IP_MF : 0)));
+	}
 	ip.saddr = htonl(shot.from);
 	ip.daddr = htonl(shot.to);
 	ip.check = folded(words(reinterpret_cast<const std::uint8_t *>(&ip), sizeof(ip)));
@@ -123,7 +128,8 @@ void FrameSender::add(const MacBytes &from, const Shot &shot) {
 	std::uint32_t sum =
 		words(reinterpret_cast<const std::uint8_t *>(&ip.saddr), 8, ip.protocol + std::uint32_t(size));
 	sum = words(bytes.data() + kTransport, size, sum);
-	const std::uint16_t check = folded(sum);
+	// A fragment's is none, which UDP allows: the rest of its datagram may be anything.
+	const std::uint16_t check = shot.piece && !shot.tcp ? 0 : folded(sum);
 	put(bytes, kTransport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,21 @@ std::string to_string(const MacBytes &);
 std::uint32_t to_number(const std::string &address); ///< host order
 std::string to_address(std::uint32_t number);
 
-/// A TCP SYN or a UDP datagram of four bytes; host order.
+/// One fragment, whichever bytes it begins with: no other need come.
+struct Piece {
+	std::uint16_t id = 0;
+	unsigned offset = 0; ///< in bytes, a multiple of 8
+	unsigned bytes = 24; ///< after the IP header, at most 26
+	bool more = true;    ///< more fragments follow
+};
+
+/// A TCP SYN or a UDP datagram of four bytes; host order. A fragment begins with the same header, wherever in its
+/// datagram it belongs.
 struct Shot {
 	std::uint32_t from = 0, to = 0;
 	std::uint16_t from_port = 0, to_port = 0;
 	bool tcp = false;
+	std::optional<Piece> piece{};
 };
 
 /// Sends frames by a device of a namespace, and only there is it told that checksums are finished.

@@ -3,70 +3,16 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <atomic>
-#include <functional>
 #include <random>
 #include <thread>
 
+#include "tests/lab/barrage.h"
 #include "tests/lab/flow.h"
-#include "tests/lab/frames.h"
 #include "tests/lab/soak.h"
 
 namespace lab {
 
 namespace {
-
-const MacBytes kGateway = to_mac("02:00:00:00:00:02"), kRouter = to_mac("02:00:00:00:00:10");
-
-/// An address as the internet has them: not the gateway's LANs, whose forged packets the kernel would answer there.
-std::uint32_t any_remote(std::mt19937 &random) {
-	for (;;) {
-		const std::uint32_t address = random(), first = address >> 24;
-		if (first >= 1 && first < 224 && first != 127 && address >> 16 != 0xc0a8 && address != to_number(kWan))
-			return address;
-	}
-}
-
-/// Sends `total` shots in bursts, no more than so many a second (0: as fast as it goes).
-class Barrage {
-public:
-	Barrage(const NetNs &wan, unsigned total, unsigned per_second, std::function<Shot()> next)
-	    : sender_(wan, "eth0", kGateway), total_(total), per_second_(per_second), next_(std::move(next)),
-	      thread_([this] { run(); }) {}
-	~Barrage() { thread_.join(); }
-	Barrage(const Barrage &) = delete;
-	Barrage &operator=(const Barrage &) = delete;
-
-	bool over() const { return sent_ >= total_; }
-	unsigned sent() const { return sent_; }
-	unsigned refused() const { return refused_; }
-	unsigned rate() const { return static_cast<unsigned>(total_ / seconds_); } ///< once it is over
-
-private:
-	static constexpr unsigned kBurst = 32;
-	void run() {
-		const auto start = Clock::now();
-		const auto passed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-		for (unsigned sent = 0; sent < total_;) {
-			const unsigned burst = std::min(kBurst, total_ - sent);
-			for (unsigned i = 0; i < burst; i++)
-				sender_.add(kRouter, next_());
-			refused_ += sender_.send();
-			sent += burst;
-			seconds_ = passed();
-			sent_ = sent;
-			while (per_second_ && sent > passed() * per_second_)
-				poll(nullptr, 0, 1);
-		}
-	}
-
-	FrameSender sender_;
-	const unsigned total_, per_second_;
-	std::function<Shot()> next_;
-	std::atomic<unsigned> sent_ = 0, refused_ = 0;
-	std::atomic<double> seconds_ = 0;
-	std::thread thread_;
-};
 
 std::string text(std::uint64_t number) {
 	return std::to_string(number);
