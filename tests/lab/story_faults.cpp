@@ -1,10 +1,13 @@
 // What goes wrong with a gateway's own state: pins removed by hand, a bpffs that is read-only or hidden, full tables.
 #include "tests/lab/lab.h"
 
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
 #include <sys/mount.h>
 
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <system_error>
 #include <utility>
@@ -130,11 +133,20 @@ TEST_P(Faults, HiddenBpffs) {
 
 std::uint64_t Faults::map_memory() const {
 	std::uint64_t sum = 0;
-	for (const auto &pin : std::filesystem::directory_iterator(kPins))
-		if (pin.path().filename().string().starts_with("pt_")) {
-			const std::string map = must(gw(), {"bpftool", "-j", "map", "show", "pinned", pin.path()});
-			sum += Json::parse(map).at("bytes_memlock").get<std::uint64_t>();
-		}
+	for (const auto &pin : std::filesystem::directory_iterator(kPins)) {
+		if (!pin.path().filename().string().starts_with("pt_"))
+			continue;
+		struct bpf_obj_get_opts opts {
+			.sz = sizeof(opts), .file_flags = BPF_F_RDONLY
+		};
+		const Fd map(bpf_obj_get_opts(pin.path().c_str(), &opts));
+		std::ifstream info("/proc/self/fdinfo/" + std::to_string(map.get()));
+		std::uint64_t bytes = 0;
+		for (std::string word; info >> word;)
+			if (word == "memlock:" && info >> bytes)
+				sum += bytes;
+		EXPECT_GE(map.get(), 0) << pin.path();
+	}
 	return sum;
 }
 
@@ -157,10 +169,11 @@ TEST_P(Faults, EveryTableFullAtOnce) {
 	const Fd fifth = udp_socket(wan(), {kRemote2, 0});
 	talk(fifth, udp_on(lan1(), 6000), {kWan, 6000}, 200ms); // what the kernel makes of the answer is its own affair
 	EXPECT_GT(counter("sessions_full"), 0U);
-	for (std::uint16_t port = 6001; port <= 6004; port++)
-		EXPECT_EQ(who_gets_udp(port), "lan1");
-	EXPECT_EQ(used_of("halfopen"), std::pair(4, 4));
-	EXPECT_EQ(who_gets_udp(6005), "gateway");
+	std::uint16_t port = 6001; // one host gets half of that table
+	while (port < 6010 && who_gets_udp(port) == "lan1")
+		port++;
+	EXPECT_EQ(port - 6001, 2);
+	EXPECT_EQ(used_of("halfopen"), std::pair(2, 4));
 	EXPECT_GT(counter("halfopen_full"), 0U);
 	for (const Fd &talker : talkers)
 		EXPECT_TRUE(talk(talker, udp_on(lan1(), 6000)));
