@@ -78,6 +78,8 @@ void Gateway::track(Session &s, const Input &in) {
 			s.seen = now_;
 		s.state = PTRIG_SESSION_CLOSING;
 	} else if (in.from_lan && !(in.flags & kSyn)) {
+		if (s.state != PTRIG_SESSION_ESTABLISHED)
+			s.wan.cached = false; // XDP's from now on: TC looks at the next packet
 		s.state = PTRIG_SESSION_ESTABLISHED;
 	}
 }
