@@ -39,6 +39,24 @@ void DatapathTest::check_hairpins(const std::vector<Pair> &pairs) const {
 	EXPECT_EQ(must(clients.keys()).size(), wanted) << "clients without a session";
 }
 
+void DatapathTest::check_ports(const std::vector<Pair> &pairs) const {
+	std::map<std::uint32_t, std::uint32_t> by_port;
+	for (const Pair &pair : pairs) {
+		const bool is_tcp = pair.lan_key.proto == IPPROTO_TCP;
+		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_LAN, is_tcp ? 0U : 1U, ntohs(pair.lan_key.sport))]++;
+		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_WAN, is_tcp ? 0U : 1U, ntohs(pair.lan.port))]++;
+	}
+	const auto ports = dp_->memory<std::uint32_t>("pt_port_use");
+	const auto used_ports = dp_->memory<std::uint64_t>("pt_port_bits");
+	for (std::uint32_t i = 0; i < ports.size(); i++)
+		if (const bool bit = used_ports[i / 64] >> (i % 64) & 1; bit || ports[i]) {
+			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
+			EXPECT_TRUE(bit && ports[i]) << "bit of index " << i;
+			by_port.erase(i);
+		}
+	EXPECT_TRUE(by_port.empty()) << "a port that is not counted";
+}
+
 void DatapathTest::check_books() const {
 	const auto pairs = sessions();
 	const auto halfopen = std::count_if(pairs.begin(), pairs.end(), [](const Pair &p) { return p.halfopen; });
@@ -51,12 +69,8 @@ void DatapathTest::check_books() const {
 
 	std::map<std::uint32_t, std::uint32_t> by_lease;
 	std::map<__be32, ptrig_host> by_host;
-	std::map<std::uint32_t, std::uint32_t> by_port;
 	std::set<std::uint32_t> ways;
 	for (const Pair &pair : pairs) {
-		const bool is_tcp = pair.lan_key.proto == IPPROTO_TCP;
-		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_LAN, is_tcp ? 0U : 1U, ntohs(pair.lan_key.sport))]++;
-		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_WAN, is_tcp ? 0U : 1U, ntohs(pair.lan.port))]++;
 		for (const ptrig_session *side : {&pair.lan, &pair.wan})
 			EXPECT_TRUE(!side->fast || ways.insert(side->fast).second) << "two sessions, one way";
 		by_lease[pair.lan.lease]++;
@@ -72,15 +86,6 @@ void DatapathTest::check_books() const {
 			by_host[value.info.host].leases++;
 	}
 	EXPECT_EQ(fast_ways().size(), ways.size()) << "ways in use";
-	const auto ports = dp_->memory<std::uint32_t>("pt_port_use");
-	const auto used_ports = dp_->memory<std::uint64_t>("pt_port_bits");
-	for (std::uint32_t i = 0; i < ports.size(); i++)
-		if (const bool bit = used_ports[i / 64] >> (i % 64) & 1; bit || ports[i]) {
-			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
-			EXPECT_TRUE(bit && ports[i]) << "bit of index " << i;
-			by_port.erase(i);
-		}
-	EXPECT_TRUE(by_port.empty()) << "a port that is not counted";
 	for (const auto &[address, host] : dp_->entries<__be32, ptrig_host>("pt_hosts")) {
 		EXPECT_EQ(host.sessions, by_host[address].sessions) << "sessions of a host";
 		EXPECT_EQ(host.halfopen, by_host[address].halfopen) << "sessions that a host has not answered";
@@ -89,6 +94,7 @@ void DatapathTest::check_books() const {
 	}
 	for (const auto &[address, host] : by_host)
 		EXPECT_EQ(host.sessions + host.leases, 0U) << "a host that is not counted";
+	check_ports(pairs);
 	check_hairpins(pairs);
 }
 

@@ -149,6 +149,19 @@ std::string Differential::step(model::Gateway &gateway, const Input &in) {
 	return in.answer ? sent(Hook::kLanOut, packet(in).bytes(), wanted.reason) : arrives(in, wanted);
 }
 
+/// From its IP header on.
+Packet Differential::rewritten(const Input &in, const Output &wanted, std::uint8_t ttl) {
+	if (wanted.client.empty())
+		return (in.from_lan ? Ip4{.src = kWan, .dst = in.remote, .ttl = ttl}
+				    : Ip4{.src = in.remote, .dst = wanted.host, .ttl = ttl}) /
+		       transport(in, wanted.near);
+	const bool to_host = in.far == wanted.wan_port && in.host == wanted.client && in.near == wanted.client_port;
+	const auto from = to_host ? wanted.far : wanted.wan_port, to = to_host ? wanted.near : wanted.client_port;
+	return Ip4{.src = kWan, .dst = to_host ? wanted.host : wanted.client, .ttl = ttl} /
+	       (in.tcp() ? Packet(Tcp{.sport = from, .dport = to, .flags = in.flags})
+			 : Packet(Udp{.sport = from, .dport = to}));
+}
+
 std::string Differential::arrives(const Input &in, const Output &wanted) {
 	const Kind kind = kind_of(wanted.reason);
 	const Bytes frame = packet(in).bytes();
@@ -166,9 +179,7 @@ std::string Differential::arrives(const Input &in, const Output &wanted) {
 	if (kind != Kind::REDIRECT && kind != Kind::UP)
 		return "";
 	const auto ttl = static_cast<std::uint8_t>(in.ttl - (kind == Kind::REDIRECT));
-	const Ip4 ip = in.from_lan ? Ip4{.src = kWan, .dst = in.remote, .ttl = ttl}
-				   : Ip4{.src = in.remote, .dst = wanted.host, .ttl = ttl};
-	const Bytes rewritten = (ip / transport(in, wanted.near)).bytes();
+	const Bytes rewritten = this->rewritten(in, wanted, ttl).bytes();
 	if (out.size() >= 14 && std::equal(out.begin() + 14, out.end(), rewritten.begin(), rewritten.end()))
 		return "";
 	return "model " + ::testing::PrintToString(Packet(rewritten)) + "\ndatapath " +

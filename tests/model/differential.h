@@ -69,6 +69,7 @@ protected:
 	void random_limits(Config &config);
 	Config random_config();
 	Input random_packet(const model::Gateway &gateway);
+	Input random_hairpin(const model::Gateway &gateway);
 	Input random_session_packet(const model::Session &session);
 	Input random_reply();
 
@@ -105,6 +106,7 @@ private:
 	std::string accelerate(bool from_lan, const Bytes &frame, enum ptrig_reason reason, Bytes *out, bool &done);
 	/// From the LAN or the WAN; as sent().
 	std::string arrives(const Input &in, const Output &wanted);
+	static Packet rewritten(const Input &in, const Output &wanted, std::uint8_t ttl);
 	std::string asks(const Input &in, enum ptrig_reason reason, const Bytes &frame);
 	Packet packet(const Input &in) const;
 	Tables expected(const model::Gateway &gateway) const;

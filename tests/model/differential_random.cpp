@@ -91,6 +91,21 @@ std::string Differential::random_mac(const std::string &host) {
 	return !known->second.empty() ? known->second : pick(2) ? kStrangerMac : host == kHost ? kHostMac : kHost2Mac;
 }
 
+/// From the LAN to the WAN address, from a port that no other host has. Where it is not free there, the packet is one
+/// of the session that has it: which port would stand for the client then is chance.
+Input Differential::random_hairpin(const model::Gateway &gateway) {
+	const std::string hosts[] = {kHost, kHost2, kRouted, kStranger};
+	const unsigned n = pick(4);
+	Input in{.from_lan = true, .host = hosts[n], .mac = random_mac(hosts[n]), .remote = kWan};
+	in.near = static_cast<std::uint16_t>(7000 + 4 * n + pick(4));
+	in.far = static_cast<std::uint16_t>(6000 + pick(8));
+	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;
+	in.flags = in.tcp() ? pick(4) ? kSyn : kAck : 0;
+	in.length = in.tcp() ? 40 : 28;
+	in.far = gateway.port_taken(in).value_or(in.far);
+	return in;
+}
+
 Input Differential::random_session_packet(const model::Session &session) {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn | kAck, kAck, kAck, kAck, kFin | kAck, kRst};
 	Input in{.from_lan = pick(2) == 0, .remote = session.remote, .far = session.far, .proto = session.proto};
@@ -99,6 +114,13 @@ Input Differential::random_session_packet(const model::Session &session) {
 		in.mac = random_mac(in.host);
 	}
 	in.near = in.from_lan ? session.host_port : session.wan_port;
+	if (!in.from_lan && !session.client.empty()) {
+		in.from_lan = true;
+		in.host = session.client;
+		in.mac = random_mac(in.host);
+		in.near = session.client_port;
+		in.far = session.wan_port;
+	}
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	in.length = in.tcp() ? 40 : 28;
 	return in;
@@ -108,6 +130,8 @@ Input Differential::random_packet(const model::Gateway &gateway) {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
 	if (follows_ && !asked_.empty() && pick(4) == 0)
 		return random_reply();
+	if (pick(10) == 0)
+		return random_hairpin(gateway);
 	const auto &sessions = gateway.sessions();
 	if (!sessions.empty() && pick(3) == 0)
 		return random_session_packet(sessions[pick(static_cast<unsigned>(sessions.size()))]);

@@ -28,7 +28,7 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 	std::printf("PTRIG_MODEL_SEED=%llu\n", static_cast<unsigned long long>(first));
 	for (std::uint64_t seed = first; done < wanted && late <= wanted / 4 && !HasFailure(); seed++) {
 		begin(seed);
-		model::Gateway gateway(config_);
+		model::Gateway gateway(config_, kWan);
 		gateway.neighbour(kHost, kHostMac);
 		gateway.neighbour(kHost2, kHost2Mac);
 		const std::uint64_t began = now_ns();

@@ -82,7 +82,7 @@ Output Gateway::arrives(const Input &in) {
 	if (auto out = half_open(in, ended))
 		return *out;
 	if (in.from_lan) {
-		if (auto out = open_from_lan(in))
+		if (auto out = in.remote == wan_ ? hairpin(in, ended) : open_from_lan(in))
 			return *out;
 		return {.reason = trigger(in, ended)};
 	}

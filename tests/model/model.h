@@ -35,6 +35,9 @@ struct Output {
 	enum ptrig_reason reason = PTRIG_REASON_COUNT;
 	std::string host;       ///< of a translated packet from the WAN
 	std::uint16_t near = 0; ///< its new port on our side
+	/// Of a hairpin: who is at the other end, and the two ports of the WAN address.
+	std::string client;
+	std::uint16_t client_port = 0, wan_port = 0, far = 0;
 };
 
 struct Lease {
@@ -60,8 +63,10 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
-	std::string via;   ///< MAC address that the host's packets must have; empty: any
-	std::string dmac;  ///< of the host, when a packet from the WAN was last looked at; empty: not known
+	std::string via;  ///< MAC address that the host's packets must have; empty: any
+	std::string dmac; ///< of the host, when a packet from the WAN was last looked at; empty: not known
+	std::string client, client_via; ///< of a hairpin; as `host` and `via`
+	std::uint16_t client_port = 0;
 	bool kill = false; ///< ends with its lease; as its rule has it, or has had it last
 	Side lan, wan;
 
@@ -100,13 +105,15 @@ struct Ended {
 /// A host on the LAN itself, not behind a router.
 bool on_link(const std::string &host);
 bool within(const std::vector<Prefix> &prefixes, const std::string &address);
+/// Where an open port leads to; 0 if it is none of the rule's.
+std::uint16_t host_port(const Rule &rule, Protos proto, std::uint16_t wan_port);
 bool may_trigger(const Rule &rule, const Input &in);
 
 using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
 
 class Gateway {
 public:
-	explicit Gateway(Config config) : config_(std::move(config)) {}
+	Gateway(Config config, std::string wan) : config_(std::move(config)), wan_(std::move(wan)) {}
 
 	void pass(Time time) { now_ += time; }
 	/// Other rules, timeouts and limits; a rule's leases and sessions are known by its name.
@@ -116,6 +123,8 @@ public:
 	/// Whole seconds since then.
 	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
 	Output arrives(const Input &in);
+	/// Towards which open port, if some session of a client's has the port that stands for the sender.
+	std::optional<std::uint16_t> port_taken(const Input &in) const;
 	Ended sweep();
 	Ended close_leases(const Filter &which);
 	Ended close_sessions(const Filter &which);
@@ -165,12 +174,15 @@ private:
 	bool take_token(Lease &lease);
 	enum ptrig_reason may_begin(Lease &lease, const Rule &rule);
 	std::optional<Output> established(const Input &in, bool &ended);
-	std::optional<Output> half_open(const Input &in, bool &ended);
+	std::optional<Output> half_open(const Input &in, bool &ended, bool hairpin = false);
+	std::optional<Output> hairpin(const Input &in, bool &ended);
+	std::optional<Output> admit(const Input &in, bool ended);
 	Output open_from_wan(const Input &in);
 	std::optional<Output> open_from_lan(const Input &in);
 	Output finish(const Session &session, const Input &in, enum ptrig_reason reason) const;
 
 	Config config_;
+	std::string wan_;
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
 	std::map<std::string, std::string> neighbours_;

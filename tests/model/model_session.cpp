@@ -23,6 +23,10 @@ std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to
 
 } // namespace
 
+std::uint16_t host_port(const Rule &rule, Protos proto, std::uint16_t wan_port) {
+	return mapped(rule, proto, wan_port, true);
+}
+
 /// Some rule opens this port, on the WAN or for the host.
 bool Gateway::opens(const Input &in) const {
 	return std::any_of(config_.rules.begin(), config_.rules.end(),
@@ -66,7 +70,9 @@ Output Gateway::finish(const Session &session, const Input &in, enum ptrig_reaso
 		return {.reason = PTRIG_TTL_EXPIRED};
 	if (in.ttl <= 1)
 		reason = PTRIG_TTL_EXPIRED_UP;
-	return {reason, session.host, in.from_lan ? session.wan_port : session.host_port};
+	return {reason,         session.host,        in.from_lan ? session.wan_port : session.host_port,
+		session.client, session.client_port, session.wan_port,
+		session.far};
 }
 
 void Gateway::track(Session &s, const Input &in) {
@@ -134,7 +140,7 @@ bool Gateway::look(Session &s, const Input &in) {
 	if (!in.from_lan && another_machine(s))
 		return false;
 	Side &side = in.from_lan ? s.lan : s.wan;
-	side.cached = in.from_lan || !on_link(s.host) || !s.dmac.empty();
+	side.cached = in.from_lan ? s.client.empty() : !on_link(s.host) || !s.dmac.empty();
 	side.looked = now_;
 	return true;
 }
@@ -163,8 +169,8 @@ bool Gateway::half_over(const Session &session) {
 	return !lease || lease->host != session.host || now_ - session.seen >= idle_time(session);
 }
 
-std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
-	Session *s = opens(in) ? find(in, true) : nullptr;
+std::optional<Output> Gateway::half_open(const Input &in, bool &ended, bool hairpin) {
+	Session *s = hairpin || opens(in) ? find(in, true) : nullptr;
 	if (!s)
 		return std::nullopt;
 	if (in.from_lan && !s->via.empty() && s->via != in.mac)
@@ -199,7 +205,7 @@ std::optional<Output> Gateway::half_open(const Input &in, bool &ended) {
 	}
 	s->state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
 	s->seen = now_;
-	s->lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length};
+	s->lan = {.cached = s->client.empty(), .looked = now_, .packets = 1, .bytes = in.length};
 	if (rule(s->rule)->refresh == Refresh::kTraffic)
 		lease_of(*s)->refreshed = now_;
 	return finish(*s, in, PTRIG_ESTABLISHED);
