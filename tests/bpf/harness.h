@@ -154,6 +154,7 @@ protected:
 	static void check_run(Hook hook, enum ptrig_reason reason, const Bytes &in, const Datapath::Run &result);
 
 private:
+	void check_usage(const std::vector<Pair> &pairs) const;
 	void check_ports(const std::vector<Pair> &pairs) const;
 	void check_hairpins(const std::vector<Pair> &pairs) const;
 	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
