@@ -49,9 +49,8 @@ tl::unexpected<Error> refusal(std::uint32_t ifindex, LinkHook hook, int code) {
 			return fail(taken);
 		}
 	}
-	if (hook == LinkHook::kXdp && code == ERANGE) {
+	if (hook == LinkHook::kXdp && code == ERANGE)
 		return system_error("its MTU is too large for native XDP (datapath = \"tc\" serves it)", code);
-	}
 	const bool driver = hook == LinkHook::kXdp && (code == EOPNOTSUPP || code == EINVAL);
 	return system_error(driver ? "its driver does not take a native XDP program" : "create the link", code);
 }

@@ -29,8 +29,8 @@ constexpr std::uint64_t kSecond = 1000000; ///< microseconds, as sd-event counts
 constexpr std::uint64_t kDebounce = kSecond / 20;
 constexpr std::uint64_t kRouteDebounce = kSecond / 2; ///< a routing daemon may change thousands a second
 constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
-constexpr std::uint64_t kSweepPause =
-	50; ///< times what a sweep that found no more took: looking is at most 2 % of a CPU
+/// Times what a sweep that found no more took: looking is at most 2 % of a CPU.
+constexpr std::uint64_t kSweepPause = 50;
 constexpr std::uint64_t kSafetyNet = 30 * kSecond;
 constexpr unsigned kLinesPerSecond = 20;
 
