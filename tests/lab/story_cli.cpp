@@ -143,7 +143,9 @@ TEST_P(Cli, ExitStatuses) {
 	EXPECT_EQ(ptrig({"--help"}).status, 0);
 	EXPECT_EQ(ptrig({"--version"}).status, 0);
 	EXPECT_EQ(ptrig({"--pin-dir", "/sys/fs/bpf/elsewhere", "status"}).status, 3);
-	EXPECT_EQ(run(gw(), {PTRIG_BIN, "status"}, "", 5s, 65534).status, 1) << "no permission is not 3";
+	const std::string for_all = "/run/ptrig-for-all"; // it may have been built where only root may look
+	std::filesystem::copy_file(PTRIG_BIN, for_all, std::filesystem::copy_options::overwrite_existing);
+	EXPECT_EQ(run(gw(), {for_all, "status"}, "", 5s, 65534).status, 1) << "no permission is not 3";
 }
 
 TEST_P(Cli, WrongInterfacesAreAnsweredWithTheOnesThatExist) {
