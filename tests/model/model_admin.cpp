@@ -25,7 +25,8 @@ Ended Gateway::sweep() {
 		entry = forgotten ? leases_.erase(entry) : std::next(entry);
 	}
 	std::erase_if(sessions_, [&](Session &s) {
-		const bool with_lease = s.halfopen() || (rule(s.rule) ? ends_with_lease(s) : s.kill);
+		const Rule *by = rule(s.rule); // what it says now is noted by packets alone
+		const bool with_lease = s.halfopen() || (by ? by->on_close == OnClose::kKill : s.kill);
 		const bool gone = now_ - s.seen >= idle_time(s) || (with_lease && !lease_of(s));
 		(s.halfopen() ? ended.halfopen : ended.sessions) += gone;
 		return gone;
