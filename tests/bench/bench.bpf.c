@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bench_frame.h"
+#include "ptrig/abi.h"
 
 #define BENCH_REMOTES 0xc6120000 /* 198.18.0.0/15, RFC 2544 */
 #define BENCH_LAG 64             /* flows between a question and its answer: one batch is through by then */
@@ -31,6 +32,14 @@ struct {
 	__type(value, struct bench_line);
 	__uint(max_entries, 1); /* as many as `lines` */
 } bench_lines SEC(".maps");
+
+/* As pt_halfopen. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct ptrig_session_key);
+	__type(value, struct ptrig_session);
+	__uint(max_entries, 1); /* set by user space */
+} bench_pairs SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -153,6 +162,31 @@ static __always_inline __be32 line_of(const struct frame *f, __u32 out) {
 	return line ? line->zero : 0;
 }
 
+/* Two entries for a packet from the remote, by what arrives on either side: the least that making a session costs. */
+static __always_inline void make_pair(struct xdp_md *ctx, const struct bench_touch *t) {
+	void *data = (void *)(long)ctx->data;
+	struct frame f = frame_at(data);
+	struct ptrig_session value = {.state = PTRIG_SESSION_HALFOPEN, .addr = t->addr, .port = t->port};
+
+	if ((void *)(f.udp + 1) > (void *)(long)ctx->data_end)
+		return;
+	struct ptrig_session_key wan = {.saddr = f.ip->saddr,
+					.daddr = f.ip->daddr,
+					.sport = f.udp->source,
+					.dport = f.udp->dest,
+					.proto = f.ip->protocol,
+					.side = PTRIG_SIDE_WAN};
+	struct ptrig_session_key lan = {.saddr = t->addr,
+					.daddr = wan.saddr,
+					.sport = t->port,
+					.dport = wan.sport,
+					.proto = wan.proto,
+					.side = PTRIG_SIDE_LAN};
+
+	bpf_map_update_elem(&bench_pairs, &wan, &value, BPF_NOEXIST);
+	bpf_map_update_elem(&bench_pairs, &lan, &value, BPF_NOEXIST);
+}
+
 static __always_inline int touch(struct xdp_md *ctx, const struct bench_touch *t, __u32 out, __u32 reads) {
 	void *data = (void *)(long)ctx->data;
 	struct frame f = frame_at(data);
@@ -191,6 +225,12 @@ int bench_read_wan(struct xdp_md *ctx) {
 SEC("xdp")
 int bench_read_lan(struct xdp_md *ctx) {
 	return touch(ctx, &touch_out, 1, 1);
+}
+
+SEC("xdp")
+int bench_make_wan(struct xdp_md *ctx) {
+	make_pair(ctx, &touch_in);
+	return touch(ctx, &touch_in, 0, 0);
 }
 
 SEC("xdp")

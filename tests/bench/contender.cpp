@@ -67,11 +67,14 @@ class Limit : public Contender {
 public:
 	/// A line for each session, at half load, as the datapath's own table.
 	Limit(const std::string &name, const Wanted &wanted)
-	    : Contender(name, true, name == "read" ? std::bit_ceil(2 * std::max(wanted.sessions, 1U)) : 1) {
+	    : Contender(name, true, name == "read" ? std::bit_ceil(2 * std::max(wanted.sessions, 1U)) : 1,
+			name == "make" ? wanted.max_halfopen : 1) {
 		rig().attach_limit(name == "drop"    ? Rig::Limit::kDrop
 				   : name == "touch" ? Rig::Limit::kTouch
+				   : name == "make"  ? Rig::Limit::kMake
 						     : Rig::Limit::kRead);
 	}
+	void forget() override { rig().forget_pairs(); }
 };
 
 class Kernel : public Contender {
@@ -112,8 +115,8 @@ private:
 
 } // namespace
 
-Contender::Contender(std::string name, bool sinks, std::uint32_t lines)
-    : name_(std::move(name)), rig_(next_rig(), sinks, lines) {}
+Contender::Contender(std::string name, bool sinks, std::uint32_t lines, std::uint32_t pairs)
+    : name_(std::move(name)), rig_(next_rig(), sinks, lines, pairs) {}
 
 void trigger(Rig &rig, bool sinks) {
 	if (!sinks) {
@@ -188,7 +191,7 @@ void Ptrig::establish(std::uint32_t sessions) {
 }
 
 std::unique_ptr<Contender> make_contender(const std::string &name, const Wanted &wanted) {
-	if (name == "touch" || name == "drop" || name == "read")
+	if (name == "touch" || name == "drop" || name == "read" || name == "make")
 		return std::make_unique<Limit>(name, wanted);
 	if (name == "tc" || name == "xdp" || name == "auto")
 		return std::make_unique<Ptrig>(name, wanted);

@@ -33,7 +33,7 @@ public:
 	virtual void forget() {}
 
 protected:
-	explicit Contender(std::string name, bool sinks = true, std::uint32_t lines = 1);
+	explicit Contender(std::string name, bool sinks = true, std::uint32_t lines = 1, std::uint32_t pairs = 1);
 
 private:
 	std::string name_;
@@ -67,7 +67,7 @@ void trigger(Rig &rig, bool sinks = true);
 /// A packet in and an answer out for flows `first`..`first + flows`.
 Rate talk(Rig &rig, std::uint32_t first, std::uint32_t flows);
 
-/// By name: drop, touch, read, nft (the port-triggering recipe), dnat (static, nftables), forward (no NAT),
+/// By name: drop, touch, read, make, nft (the port-triggering recipe), dnat (static, nftables), forward (no NAT),
 /// masquerade (NAT of what goes out, nothing open), idle (the same, and programs that do nothing where ptrig has its
 /// own), tc, xdp, auto (ptrig). Ready to be measured. Throws if it cannot be set up or its sessions do not come about.
 std::unique_ptr<Contender> make_contender(const std::string &name, const Wanted &wanted);

@@ -152,7 +152,7 @@ void run_new(bool answered, const Options &options, Report &report) {
 		      BENCH_IN,
 		      0,
 		      262144,
-		      {"nft", "tc", "xdp"},
+		      {"make", "nft", "tc", "xdp"},
 		      {{"tc", "nft", 3.0}, {"xdp", "nft", 3.0}}};
 	report.begin(what.name);
 	const std::uint32_t flows = options.quick ? 50000 : 200000;

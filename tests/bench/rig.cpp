@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bench/bench.skel.h"
+#include "include/ptrig/abi.h"
 #include "loader/bpf_link.h"
 #include "loader/tc.h"
 #include "tests/lab/process.h"
@@ -68,12 +69,13 @@ void pin_to_cpu(int cpu) {
 		give_up("pin to a CPU", errno);
 }
 
-Rig::Rig(const std::string &name, bool sinks, std::uint32_t lines)
+Rig::Rig(const std::string &name, bool sinks, std::uint32_t lines, std::uint32_t pairs)
     : gw_(name + "-gw"), host_(name + "-host"), remote_(name + "-remote"),
       bpf_(ptrig_bench_bpf__open(), ptrig_bench_bpf__destroy) {
 	if (bpf_) {
 		bpf_->rodata->lines = lines;
 		bpf_map__set_max_entries(bpf_->maps.bench_lines, lines);
+		bpf_map__set_max_entries(bpf_->maps.bench_pairs, 2 * pairs);
 	}
 	if (!bpf_ || ptrig_bench_bpf__load(bpf_.get()) < 0)
 		give_up("load the benchmark's BPF programs", errno);
@@ -158,12 +160,27 @@ void Rig::attach_limit(Limit limit) {
 	const auto &progs = bpf_->progs;
 	const bpf_program *wan = limit == Limit::kDrop    ? progs.bench_drop
 				 : limit == Limit::kTouch ? progs.bench_touch_wan
+				 : limit == Limit::kMake  ? progs.bench_make_wan
 							  : progs.bench_read_wan;
-	const bpf_program *lan = limit == Limit::kDrop    ? progs.bench_drop
-				 : limit == Limit::kTouch ? progs.bench_touch_lan
-							  : progs.bench_read_lan;
+	const bpf_program *lan = limit == Limit::kDrop   ? progs.bench_drop
+				 : limit == Limit::kRead ? progs.bench_read_lan
+							 : progs.bench_touch_lan;
 	attach(gw_, "wan0", bpf_program__fd(wan));
 	attach(gw_, "lan0", bpf_program__fd(lan));
+}
+
+void Rig::forget_pairs() {
+	const int map = bpf_map__fd(bpf_->maps.bench_pairs);
+	constexpr std::uint32_t kABatch = 4096;
+	std::vector<ptrig_session_key> keys(kABatch);
+	std::vector<ptrig_session> values(kABatch);
+	std::uint32_t at = 0, *from = nullptr;
+	for (int code = 0; code == 0; from = &at) {
+		std::uint32_t count = kABatch;
+		code = bpf_map_lookup_and_delete_batch(map, from, &at, keys.data(), values.data(), &count, nullptr);
+		if (code != 0 && code != -ENOENT)
+			give_up("empty bench_pairs", -code);
+	}
 }
 
 void Rig::check(const bench_plan &plan, std::uint32_t addr, std::uint16_t port) {

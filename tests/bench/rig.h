@@ -34,8 +34,8 @@ class Rig {
 public:
 	/// `name` starts the namespaces' names: several rigs live side by side. `sinks` false: ends with sockets and
 	/// offloads as they come, for TCP; the generator's frames do not get through then. `lines`: what Limit::kRead
-	/// has to read, 64 bytes each; a power of two.
-	explicit Rig(const std::string &name, bool sinks = true, std::uint32_t lines = 1);
+	/// has to read, 64 bytes each; a power of two. `pairs`: sessions that Limit::kMake has room for.
+	explicit Rig(const std::string &name, bool sinks = true, std::uint32_t lines = 1, std::uint32_t pairs = 1);
 	~Rig();
 	Rig(const Rig &) = delete;
 	Rig &operator=(const Rig &) = delete;
@@ -44,9 +44,12 @@ public:
 	const lab::NetNs &host() const { return host_; }
 	const lab::NetNs &remote() const { return remote_; }
 
-	/// Native XDP on the gateway's devices: a program that drops, that writes headers, or that also reads a line.
-	enum class Limit { kDrop, kTouch, kRead };
+	/// Native XDP on the gateway's devices: a program that drops, that writes headers, that also reads a line, or
+	/// that also makes the two entries of a session.
+	enum class Limit { kDrop, kTouch, kRead, kMake };
 	void attach_limit(Limit limit);
+	/// What kMake has made is gone.
+	void forget_pairs();
 
 	/// TC programs that pass everything, where ptrig would have its own.
 	void attach_idle();
