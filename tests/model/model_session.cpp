@@ -260,12 +260,12 @@ Output Gateway::open_from_wan(const Input &in) {
 				   .near = port,
 				   .far = in.far,
 				   .proto = in.proto};
-		if (find(answer, false))
-			return {.reason = PTRIG_FLOW_KNOWN};
 		if (stranger(*lease)) {
 			end_lease(*lease);
 			return {.reason = PTRIG_NO_LEASE};
 		}
+		if (find(answer, false))
+			return {.reason = PTRIG_FLOW_KNOWN};
 		reason = may_begin(*lease, one);
 		if (reason != PTRIG_OPENED)
 			return {.reason = reason};
