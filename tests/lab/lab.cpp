@@ -282,6 +282,15 @@ Json Lab::rule_row(const std::string &name) const {
 	throw std::runtime_error("rule list has no " + name);
 }
 
+std::string Lab::datapath_of(const std::string &device) const {
+	const Json status = json({"status"});
+	for (const char *side : {"wan", "lan"})
+		for (const Json &row : status.at(side))
+			if (row.at("name") == device)
+				return row.at("datapath");
+	return "not there";
+}
+
 std::uint64_t Lab::counter(const std::string &reason) const {
 	return json({"status"}).at("counters").value(reason, std::uint64_t{0}) -
 	       counters_at_up_.value(reason, std::uint64_t{0});

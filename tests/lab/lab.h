@@ -59,6 +59,8 @@ protected:
 	std::string host1() const { return "192.168.77.11"; }
 	std::string host2() const { return xdp() ? "192.168.78.12" : "192.168.77.12"; }
 	std::string lan_device() const { return xdp() ? "lan1if" : "br0"; } ///< where lan1 comes in
+	/// As `status` has it: xdp, tc or waiting.
+	std::string datapath_of(const std::string &device) const;
 	std::string mac_of(const NetNs &host, const std::string &device = "eth0") const;
 	/// Lines for ip -batch. The network is then no longer as it was, and ends with the story.
 	void ip(const NetNs &where, const std::string &commands);

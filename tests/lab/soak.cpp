@@ -92,6 +92,18 @@ std::uint64_t Soak::conntrack_count() const {
 	});
 }
 
+std::string text(std::uint64_t number) {
+	return std::to_string(number);
+}
+
+std::uint64_t counted_by(const NetNs &host, const std::string &name) {
+	const Json listed = Json::parse(must(host, {"nft", "-j", "list", "counter", "inet", "soak", name}));
+	for (const Json &object : listed.at("nftables"))
+		if (object.contains("counter"))
+			return object.at("counter").at("packets");
+	throw std::runtime_error("no counter " + name);
+}
+
 std::uint64_t Soak::device_drops() const {
 	std::uint64_t sum = 0;
 	for (const NetNs *where : {&gw(), &lan1(), &lan2(), &wan()})

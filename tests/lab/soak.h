@@ -20,6 +20,10 @@ private:
 	Fd fd_;
 };
 
+std::string text(std::uint64_t number);
+/// Packets of a named counter in the host's table inet soak.
+std::uint64_t counted_by(const NetNs &host, const std::string &name);
+
 class Soak : public Lab {
 protected:
 	void SetUp() override;

@@ -15,7 +15,6 @@ protected:
 	/// The devices between the gateway and lan1, and the internet, made anew.
 	void make_lan(int mtu);
 	void make_wan(int mtu);
-	std::string datapath_of(const std::string &device) const;
 	/// Datagrams of all sizes, both ways, unchanged; the first one of a size may be what tells the path's MTU.
 	void expect_datagrams(const Fd &remote, const Fd &host);
 	/// The gateway at these MTUs serves lan1 as it should.
@@ -43,15 +42,6 @@ void Mtu::make_wan(int mtu) {
 	ip(wan(), "addr add 203.0.113.10/24 dev eth0\naddr add 203.0.113.11/24 dev eth0\nlink set eth0 up\n");
 	if (xdp())
 		must(wan(), {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
-}
-
-std::string Mtu::datapath_of(const std::string &device) const {
-	const Json status = json({"status"});
-	for (const char *side : {"wan", "lan"})
-		for (const Json &row : status.at(side))
-			if (row.at("name") == device)
-				return row.at("datapath");
-	return "not there";
 }
 
 namespace {

@@ -17,7 +17,6 @@ class Network : public Lab {
 protected:
 	/// Somebody else's XDP program, which passes everything, on a device of the gateway.
 	Fd attach_foreign_xdp(const std::string &device);
-	std::string datapath_of(const std::string &device) const;
 	/// Somebody else's filter, of a priority before ptrig's, which drops everything that arrives.
 	void add_dropping_filter(const std::string &device);
 	void remake_lan();
@@ -56,15 +55,6 @@ void Network::add_dropping_filter(const std::string &device) {
 	});
 	if (error != 0)
 		throw std::runtime_error("attach the foreign filter");
-}
-
-std::string Network::datapath_of(const std::string &device) const {
-	const Json status = json({"status"});
-	for (const char *side : {"wan", "lan"})
-		for (const Json &row : status.at(side))
-			if (row.at("name") == device)
-				return row.at("datapath");
-	return "not there";
 }
 
 void Network::remake_lan() {

@@ -14,10 +14,6 @@ namespace lab {
 
 namespace {
 
-std::string text(std::uint64_t number) {
-	return std::to_string(number);
-}
-
 /// What goes on beside a flood, and what of it was lost.
 struct Loss {
 	unsigned datagrams = 0, sent = 0;
@@ -104,14 +100,6 @@ table inet soak {
 	}
 }
 )";
-
-std::uint64_t counted_by(const NetNs &host, const std::string &name) {
-	const Json listed = Json::parse(must(host, {"nft", "-j", "list", "counter", "inet", "soak", name}));
-	for (const Json &object : listed.at("nftables"))
-		if (object.contains("counter"))
-			return object.at("counter").at("packets");
-	throw std::runtime_error("no counter " + name);
-}
 
 } // namespace
 

@@ -38,14 +38,6 @@ table inet soak {
 )";
 }
 
-std::uint64_t counted_by(const NetNs &host, const std::string &name) {
-	const Json listed = Json::parse(must(host, {"nft", "-j", "list", "counter", "inet", "soak", name}));
-	for (const Json &object : listed.at("nftables"))
-		if (object.contains("counter"))
-			return object.at("counter").at("packets");
-	throw std::runtime_error("no counter " + name);
-}
-
 /// Fragments as an attacker makes them, of which few ever make a whole datagram.
 class Shards {
 public:
@@ -144,10 +136,6 @@ private:
 	const Fd &remote_, &host_;
 	unsigned tried_ = 0, passed_ = 0;
 };
-
-std::string text(std::uint64_t number) {
-	return std::to_string(number);
-}
 
 } // namespace
 

@@ -17,10 +17,6 @@ namespace lab {
 
 namespace {
 
-std::string text(std::uint64_t number) {
-	return std::to_string(number);
-}
-
 /// How long it took to work again, in each of many rounds.
 struct Outages {
 	unsigned rounds = 0, within_second = 0;

@@ -15,10 +15,6 @@ namespace {
 
 constexpr unsigned kLeasesPerHost = 128, kMostLeases = 1024, kRemotes = 4096;
 
-std::string text(std::uint64_t number) {
-	return std::to_string(number);
-}
-
 /// What the greedy host sends: triggers from an address to many remotes.
 class Greed {
 public:
