@@ -110,6 +110,9 @@ struct Firewall {
 	std::vector<SourceNat> source_nat;
 	std::vector<PortForward> forwards;
 	bool has_xt = false; ///< nftables holds rules of iptables-nft that only iptables-save can tell
+	bool has_flow_table = false;
+	/// Interfaces whose flows a flow table with `flags offload` may leave to the hardware.
+	std::vector<std::string> offloaded;
 
 	bool masquerades(std::string_view interface) const;
 	/// Ports forwarded for packets that come in by this interface.
@@ -126,6 +129,8 @@ struct SetName {
 /// `unresolved`.
 Result<Firewall> parse_nft(std::string_view ruleset, const std::vector<std::string> &sets = {},
 			   std::vector<SetName> *unresolved = nullptr);
+/// Pure: the output of `nft list flowtables` (its JSON does not tell flags): the devices of those with `flags offload`.
+std::vector<std::string> parse_offloaded_devices(std::string_view text);
 /// Pure: the output of iptables-save.
 Firewall parse_iptables_save(std::string_view text);
 /// Ask nft, and iptables-save where iptables rules exist. Never fails: see Firewall::looked.

@@ -193,6 +193,9 @@ Firewall read_firewall() {
 	} else if (auto seen = ask_nft(nft)) {
 		firewall = std::move(*seen);
 		firewall.looked = true;
+		if (firewall.has_flow_table) {
+			firewall.offloaded = parse_offloaded_devices(ask({nft, "list", "flowtables"}).value_or(""));
+		}
 	} else {
 		firewall.why_not = seen.error().what;
 	}

@@ -1,6 +1,7 @@
 // NAT rules from nft's JSON (libnftables-json(5)). Pure.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "include/ptrig/abi.h"
 #include "loader/system_firewall.h"
@@ -93,6 +94,7 @@ public:
 	}
 	void rules(const json &document, Firewall &firewall) {
 		for (const auto &object : member(document, "nftables")) {
+			firewall.has_flow_table |= member(object, "flowtable").is_object();
 			if (const auto &chain = member(object, "chain"); chain.is_object()) {
 				add_chain(chain);
 			}
@@ -311,6 +313,29 @@ Result<Firewall> parse_nft(std::string_view ruleset, const std::vector<std::stri
 	}
 	parser.rules(document, firewall);
 	return firewall;
+}
+
+std::vector<std::string> parse_offloaded_devices(std::string_view text) {
+	std::vector<std::string> devices, offloaded;
+	std::istringstream lines{std::string(text)};
+	for (std::string line; std::getline(lines, line);) {
+		std::istringstream words(line);
+		std::string word;
+		words >> word;
+		if (word == "flowtable") {
+			devices.clear();
+		} else if (word == "devices") { // devices = { eth0, "eth1" }
+			while (words >> word) {
+				std::erase_if(word, [](char c) { return c == ',' || c == '"'; });
+				if (word != "=" && word != "{" && word != "}") {
+					devices.push_back(word);
+				}
+			}
+		} else if (word == "flags" && line.find("offload") != std::string::npos) {
+			offloaded.insert(offloaded.end(), devices.begin(), devices.end());
+		}
+	}
+	return offloaded;
 }
 
 } // namespace ptrig

@@ -117,6 +117,20 @@ void warn_shaping(const GatewayFacts &facts, std::vector<std::string> &warnings)
 	}
 }
 
+void warn_offload(const GatewayFacts &facts, std::vector<std::string> &warnings) {
+	for (const auto *side : {&facts.wan, &facts.lan}) {
+		for (const auto &name : *side) {
+			const auto &offloaded = facts.firewall.offloaded;
+			if (std::find(offloaded.begin(), offloaded.end(), name) != offloaded.end()) {
+				warnings.push_back(
+					fmt::format("a flow table of nftables leaves flows of {} to the hardware: what "
+						    "it forwards refreshes no lease (remove `flags offload`)",
+						    name));
+			}
+		}
+	}
+}
+
 /// Open ports of one rule that somebody else uses too.
 class PortWarnings {
 public:
@@ -179,6 +193,7 @@ std::vector<std::string> gateway_warnings(const GatewayFacts &facts, const std::
 	warn_addresses(facts, warnings);
 	warn_bridges(facts, warnings);
 	warn_shaping(facts, warnings);
+	warn_offload(facts, warnings);
 	PortWarnings ports(facts, reserved, warnings);
 	bool any = false;
 	for (const auto &rule : rules) {

@@ -38,6 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
 	switch (data[0] % 5) {
 	case 0:
 		ptrig::parse_nft(text);
+		ptrig::parse_offloaded_devices(text);
 		break;
 	case 1:
 		ptrig::parse_iptables_save(text);

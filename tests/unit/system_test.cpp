@@ -306,6 +306,41 @@ TEST(Warnings, ShapingOnlyWhereThereIsXdp) {
 	}
 }
 
+TEST(Nft, DevicesOfFlowTablesThatOffloadIntoHardware) {
+	const char *text = R"(table inet filter {
+	flowtable soft {
+		hook ingress priority filter
+		devices = { eth5, eth6 }
+	}
+	flowtable hard {
+		hook ingress priority filter + 10
+		devices = { eth0, "br0.7" }
+		flags offload
+		counter
+	}
+}
+table ip other {
+	flowtable without {
+		hook ingress priority filter
+		flags offload
+	}
+}
+)";
+	EXPECT_EQ(parse_offloaded_devices(text), (std::vector<std::string>{"eth0", "br0.7"}));
+	const char *flow_table =
+		R"(,{"flowtable":{"family":"ip","name":"f","table":"nat","handle":3,"hook":"ingress","prio":0,"dev":"eth0"}})";
+	EXPECT_TRUE(parse_nft(ruleset({}, flow_table)).value().has_flow_table);
+	EXPECT_FALSE(parse_nft(ruleset({})).value().has_flow_table);
+}
+
+TEST(Warnings, HardwareOffload) {
+	auto facts = good_gateway();
+	facts.firewall.offloaded = {"eth9"};
+	EXPECT_EQ(warning(facts), "");
+	facts.firewall.offloaded = {"br0"};
+	EXPECT_NE(warning(facts).find("leaves flows of br0 to the hardware"), std::string::npos);
+}
+
 TEST(Warnings, PortsThatOthersUseToo) {
 	Rule rule;
 	rule.name = "game";
