@@ -131,31 +131,36 @@ static __noinline enum pt_whose pt_conntrack_takes(struct __sk_buff *skb, const 
 }
 
 /*
- * Tell conntrack that the tuple is in use, so that masquerade gives it to nobody: an unreplied entry
- * without NAT, which is to the firewall what no entry is. Renews it if it is there.
+ * Tell conntrack that a session's tuple remote -> WAN port is in use, so that masquerade gives it to nobody: an
+ * unreplied entry without NAT, which is to the firewall what no entry is. Renews it if it is there. False: it is
+ * another's. `key` and `lan` are the session's LAN side.
  */
-static __noinline void pt_conntrack_claim(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __u64 time_ns) {
+static __noinline bool pt_conntrack_claim(struct __sk_buff *skb, const struct ptrig_session_key *key,
+					  const struct ptrig_session *lan, __u64 time_ns) {
+	struct pt_tuple t = {.saddr = key->daddr, .daddr = lan->addr, .sport = key->dport, .dport = lan->port};
 	struct bpf_ct_opts opts = {};
 	__u32 time_ms = time_ns / 1000000;
-	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
+	struct nf_conn *ct = pt_conntrack_find(skb, &t, key->proto, &opts);
 
 	if (ct) {
-		if (opts.dir != PT_CT_DIR_REPLY &&
-		    !(ct->status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT)))
+		enum pt_whose whose = pt_conntrack_whose(ct, &opts, key->saddr, key->sport);
+
+		if (whose == PT_NOBODYS)
 			bpf_ct_change_timeout(ct, time_ms);
 		bpf_ct_release(ct);
-		return;
+		return whose != PT_ANOTHERS;
 	}
 	opts.dir = 0;
 	opts.error = 0;
-	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, pt_sock_tuple(t), sizeof(*t), &opts, sizeof(opts));
+	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, pt_sock_tuple(&t), sizeof(t), &opts, sizeof(opts));
 
 	if (!fresh)
-		return;
+		return true;
 	bpf_ct_set_timeout(fresh, time_ms);
 	ct = bpf_ct_insert_entry(fresh);
 	if (ct)
 		bpf_ct_release(ct);
+	return true;
 }
 
 /* Does the gateway itself listen, or talk, on this tuple (remote -> WAN port)? */

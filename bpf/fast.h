@@ -28,15 +28,24 @@ static __always_inline void pt_fast_free(struct ptrig_fast *way) {
 	__sync_fetch_and_and(&way->to, 0);
 }
 
-/* The session is over, or no longer XDP's. */
-static __noinline void pt_fast_leave(struct ptrig_session *s) {
-	__u32 fast = s->fast;
+static __always_inline void pt_fast_give_back(struct ptrig_session *s, __u32 fast) {
 	struct ptrig_fast *way = pt_fast_way(fast);
 
-	if (!way || __sync_val_compare_and_swap(&s->fast, fast, 0) != fast)
+	if (!way)
 		return;
 	pt_fast_fold(s, way);
 	pt_fast_free(way);
+}
+/* The session is no longer XDP's. */
+static __noinline void pt_fast_leave(struct ptrig_session *s) {
+	__u32 fast = s->fast;
+
+	if (fast && fast != PTRIG_FAST_OVER && __sync_val_compare_and_swap(&s->fast, fast, 0) == fast)
+		pt_fast_give_back(s, fast);
+}
+/* The session is over; a CPU that is just telling XDP of it finds no place for that any more. */
+static __noinline void pt_fast_end(struct ptrig_session *s) {
+	pt_fast_give_back(s, __sync_lock_test_and_set(&s->fast, PTRIG_FAST_OVER));
 }
 
 #endif

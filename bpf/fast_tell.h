@@ -89,7 +89,7 @@ static __always_inline void pt_fast_tell(struct __sk_buff *skb, const struct pt_
 	w.key.sport = p->sport;
 	w.key.dport = p->dport;
 	w.key.proto = p->proto;
-	__u32 number = pt_hop_number(hop, w.now);
+	__u32 number = pt_hop_number(hop, side, w.now);
 
 	if (!number)
 		return;

@@ -22,6 +22,7 @@ struct pt_flow {
 	__u32 gen;
 	__u32 ticks; /* after a look: for how long XDP may do without another */
 	bool ended;  /* a session of this packet was found, but it is over */
+	bool asks;   /* a session that the host has begun: its packet may be a trigger as well */
 	/* Between a lease's host and a client on the LAN. The client's packet is looked at as it would come back from
 	 * the WAN: with side WAN, and in `p` the WAN address and the client's port there as its source. */
 	bool hairpin;
@@ -197,16 +198,9 @@ static __always_inline void pt_flow_tell_new(struct __sk_buff *skb, struct pt_fl
 		pt_flow_tell(skb, f, lan, cfg_tick_hz);
 }
 
-/* What the session's WAN tuple is called by conntrack: remote -> WAN port. */
-static __always_inline struct pt_tuple pt_flow_wan_tuple(const struct ptrig_session_key *wan) {
-	struct pt_tuple tuple = {.saddr = wan->saddr, .daddr = wan->daddr, .sport = wan->sport, .dport = wan->dport};
-
-	return tuple;
-}
-
 /* The host's own packet: the session lives on, and its lease too if the rule says so. */
 static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow *f, struct ptrig_session *lan,
-					  const struct ptrig_session_key *wan_key, const struct ptrig_rule *rule,
+					  const struct ptrig_session_key *key, const struct ptrig_rule *rule,
 					  struct ptrig_lease *lease, const struct ptrig_config *config, __u64 now) {
 	__u64 seen = lan->seen_ns;
 
@@ -217,16 +211,14 @@ static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow 
 		return false;
 	bool counts = !(f->p.tcp_flags & PT_TCP_NO_GRANT);
 
+	f->asks = lan->flags & PTRIG_SESSION_OWN;
 	if (lease && rule && counts && lease->info.host == f->p.saddr &&
 	    (rule->flags & PTRIG_RULE_REFRESH_TRAFFIC ||
-	     (!f->hairpin &&
+	     (!f->hairpin && !f->asks &&
 	      pt_trigger_has_rule(f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport), rule->id))))
 		pt_lease_touch(lease, lan->lease, now);
-	if (f->hairpin)
-		return true;
-	struct pt_tuple tuple = pt_flow_wan_tuple(wan_key);
-
-	pt_conntrack_claim(skb, &tuple, f->p.proto, pt_session_idle_ns(lan, f->p.proto, config));
+	if (!f->hairpin)
+		pt_conntrack_claim(skb, key, lan, pt_session_idle_ns(lan, f->p.proto, config));
 	return true;
 }
 
@@ -263,7 +255,6 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	struct ptrig_session *lan = from_lan ? s : twin;
 	struct ptrig_session *wan = from_lan ? twin : s;
 	const struct ptrig_session_key *lan_key = from_lan ? key : &mirror;
-	const struct ptrig_session_key *wan_key = from_lan ? &mirror : key;
 	struct ptrig_rule *rule = pt_rule_by_id(f->gen, s->rule);
 	struct ptrig_lease *lease = pt_session_lease(key, lan, rule, now);
 	__u64 seen = lan->seen_ns;
@@ -280,7 +271,10 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	}
 	if (f->p.proto == IPPROTO_TCP)
 		pt_session_track(s, lan, wan, f->p.tcp_flags, f->side, now);
-	if (from_lan && !pt_flow_renew(skb, f, lan, wan_key, rule, lease, config, now))
+	/* The host's packets see to it themselves. */
+	if (!from_lan && lan->state == PTRIG_SESSION_CLOSING && !(lan->flags & PTRIG_SESSION_HAIRPIN))
+		pt_conntrack_claim(skb, lan_key, lan, PT_CLOSING_NS);
+	if (from_lan && !pt_flow_renew(skb, f, lan, lan_key, rule, lease, config, now))
 		return PTRIG_SESSION_ENDED;
 	if (!pt_flow_route(skb, f, s->addr, s->oif))
 		return PTRIG_NO_ROUTE;
@@ -295,8 +289,10 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	}
 	__u32 via = from_lan ? 0 : pt_flow_via(&f->hop, s->addr);
 
-	if (via)
+	if (via && via != lan->via) {
 		lan->via = via;
+		pt_fast_leave(lan); /* to XDP it is still the old one */
+	}
 	if (!from_lan || !f->hairpin) /* the LAN side's oif stays the lease's WAN */
 		pt_hop_cache(s, &f->hop);
 	wan->seen_ns = lan->seen_ns;

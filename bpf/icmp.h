@@ -31,7 +31,8 @@ static __always_inline bool pt_icmp_look(void *table, const struct ptrig_session
 	bool over;
 
 	if (table == &pt_halfopen)
-		over = pt_halfopen_over(lan_key, lan, lease, config, now) || !pt_wan_address(lan->oif, lan->addr);
+		over = pt_halfopen_over(lan_key, lan->seen_ns, lease, config, now) ||
+		       !pt_wan_address(lan->oif, lan->addr);
 	else
 		over = pt_flow_over(lan, lan->seen_ns, key->proto, pt_flow_kill(lan, rule) && !lease, config, now);
 	about->address = s->addr;

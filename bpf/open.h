@@ -128,6 +128,14 @@ static __always_inline enum ptrig_reason pt_open_halfopen(const struct pt_flow *
 	return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_HALFOPEN_FULL;
 }
 
+/* From the WAN in the name of the gateway itself, or of one of its LANs (RFC 2827)? Looked for without a source first,
+ * so that no rule sends the answer by a table of the WAN's own; where only such a table has a way, it is remote. */
+static __always_inline bool pt_open_inside(struct __sk_buff *skb, struct pt_flow *f) {
+	if (pt_nexthop_from(skb, 0, f->p.saddr, skb->ifindex, &f->hop))
+		return f->hop.flags & PTRIG_IFACE_LAN;
+	return !pt_nexthop_from(skb, f->p.daddr, f->p.saddr, skb->ifindex, &f->hop);
+}
+
 /* From the WAN to an open port, and there is no session. */
 __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 entry) {
 	if (!f)
@@ -139,7 +147,7 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		return PTRIG_NOT_WAN_ADDRESS;
 	if (!o.config)
 		return PTRIG_NO_LEASE;
-	if (!pt_packet_remote(p->saddr) || pt_wan_address(skb->ifindex, p->saddr))
+	if (!pt_packet_remote(p->saddr))
 		return PTRIG_REMOTE_DENIED;
 	enum ptrig_reason reason = pt_open_pick_wan(skb, f, entry, false, &o);
 
@@ -147,6 +155,8 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		return reason;
 	if (p->proto == IPPROTO_TCP && (!pt_packet_plain_syn(p) || p->first_fragment))
 		return PTRIG_NOT_SYN;
+	if (pt_open_inside(skb, f))
+		return PTRIG_REMOTE_DENIED;
 	__be32 host = o.lease->info.host;
 	reason = pt_open_wan_free(skb, p, host, o.port);
 	if (reason != PT_GO_ON)
@@ -163,12 +173,20 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 	return pt_flow_finish(skb, f, host, o.port, PTRIG_OPENED);
 }
 
-/* Is a half-open session over? They end with their lease, after `halfopen`, with their WAN address. */
-static __always_inline bool pt_halfopen_over(const struct ptrig_session_key *key, const struct ptrig_session *lan,
+/* Is a half-open session over? They end with their lease, after `halfopen`, with their WAN address. One that was seen
+ * last at 0 is just becoming established, on another CPU, or ends there. */
+static __always_inline bool pt_halfopen_over(const struct ptrig_session_key *key, __u64 seen,
 					     const struct ptrig_lease *lease, const struct ptrig_config *config,
 					     __u64 now) {
-	return !lan->seen_ns || !lease || lease->info.host != key->saddr ||
-	       pt_elapsed(now, lan->seen_ns, config->halfopen_ns);
+	return !lease || lease->info.host != key->saddr || (seen && pt_elapsed(now, seen, config->halfopen_ns));
+}
+
+/* Is the WAN tuple of a packet that a half-open session leads to `to` another's by now? */
+static __noinline bool pt_halfopen_taken(struct __sk_buff *skb, const struct pt_flow *f,
+					 const struct ptrig_session *to) {
+	struct pt_tuple wan = {.saddr = f->p.saddr, .daddr = f->p.daddr, .sport = f->p.sport, .dport = f->p.dport};
+
+	return pt_conntrack_takes(skb, &wan, f->p.proto, to->addr, to->port) == PT_ANOTHERS;
 }
 
 /* From the WAN, and the host has not answered yet; GO_ON if there is no such session (any more). */
@@ -187,10 +205,12 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (!lan)
 		return PT_GO_ON;
+	__u64 seen = lan->seen_ns;
 	struct ptrig_lease *lease = pt_session_lease(&lan_key, lan, pt_rule_by_id(f->gen, lan->rule), now);
 
-	if (pt_halfopen_over(&lan_key, lan, lease, config, now)) {
-		pt_halfopen_end(&lan_key, lan, lan->seen_ns);
+	/* A flow of the kernel's that has begun since is not held up by a session that nobody has answered. */
+	if (pt_halfopen_over(&lan_key, seen, lease, config, now) || pt_halfopen_taken(skb, f, wan)) {
+		pt_halfopen_end(&lan_key, lan, seen);
 		f->ended = true;
 		return PT_GO_ON;
 	}
@@ -198,7 +218,7 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 		return PTRIG_NO_ROUTE;
 	if (pt_flow_stranger(&f->hop, &lease->info)) {
 		pt_lease_end_now(lease, lan->rule, lan->lease, PTRIG_HOST_CHANGED, now);
-		pt_halfopen_end(&lan_key, lan, lan->seen_ns);
+		pt_halfopen_end(&lan_key, lan, seen);
 		return PTRIG_SESSION_ENDED;
 	}
 	wan->packets++;
@@ -210,10 +230,9 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *skb, struct pt_flow *f,
 							     const struct ptrig_session_key *key,
 							     struct ptrig_session *lan, struct ptrig_session *wan,
-							     const struct ptrig_session_key *wan_key,
+							     const struct ptrig_session_key *wan_key, __u64 seen,
 							     const struct ptrig_config *config, __u64 now) {
 	struct ptrig_session lan_side = *lan, wan_side = *wan;
-	__u64 seen = lan->seen_ns;
 
 	if (!seen || __sync_val_compare_and_swap(&lan->seen_ns, seen, 0) != seen)
 		return PTRIG_HALF_OPEN; /* another CPU is just doing it */
@@ -225,8 +244,10 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 	if (!f->hairpin)
 		pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
-	int err = pt_established_insert(key, &lan_side, &wan_side);
+	int err = -PT_EEXIST;
 
+	if (f->hairpin || pt_conntrack_claim(skb, key, &lan_side, pt_session_idle_ns(&lan_side, f->p.proto, config)))
+		err = pt_established_insert(key, &lan_side, &wan_side);
 	bpf_map_delete_elem(&pt_halfopen, wan_key);
 	bpf_map_delete_elem(&pt_halfopen, key);
 	pt_ports_count(key, &lan_side, -1);
@@ -237,11 +258,6 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 			pt_client_forget(key, &lan_side);
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;
 	}
-	if (f->hairpin)
-		return PTRIG_ESTABLISHED;
-	struct pt_tuple tuple = pt_flow_wan_tuple(wan_key);
-
-	pt_conntrack_claim(skb, &tuple, f->p.proto, pt_session_idle_ns(&lan_side, f->p.proto, config));
 	return PTRIG_ESTABLISHED;
 }
 
@@ -261,6 +277,7 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (!wan)
 		return PT_GO_ON;
+	__u64 seen = lan->seen_ns;
 	struct ptrig_rule *rule = pt_rule_by_id(f->gen, lan->rule);
 	struct ptrig_lease *lease = pt_session_lease(&key, lan, rule, now);
 	__be32 address = lan->addr;
@@ -268,8 +285,8 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (pt_session_forged(skb, f->l3, lan->via))
 		return PTRIG_SPOOFED;
-	if (pt_halfopen_over(&key, lan, lease, config, now) || !pt_wan_address(lan->oif, address)) {
-		pt_halfopen_end(&key, lan, lan->seen_ns);
+	if (pt_halfopen_over(&key, seen, lease, config, now) || !pt_wan_address(lan->oif, address)) {
+		pt_halfopen_end(&key, lan, seen);
 		f->ended = true;
 		return PT_GO_ON;
 	}
@@ -280,9 +297,9 @@ __noinline int pt_halfopen_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
 	enum ptrig_reason reason = PTRIG_HALF_OPEN;
 
 	if (f->p.tcp_flags & PT_TCP_RST) { /* a closed port: nothing stays */
-		pt_halfopen_end(&key, lan, lan->seen_ns);
+		pt_halfopen_end(&key, lan, seen);
 	} else {
-		reason = pt_halfopen_promote(skb, f, &key, lan, wan, &wan_key, config, now);
+		reason = pt_halfopen_promote(skb, f, &key, lan, wan, &wan_key, seen, config, now);
 		if (reason != PTRIG_ESTABLISHED && reason != PTRIG_HALF_OPEN)
 			return reason;
 		if (lease && rule && rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
@@ -361,10 +378,10 @@ __noinline int pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		pt_host_sub(p->saddr, PT_HOST_SESSIONS);
 		return PT_GO_ON;
 	}
-	if (o.rule->flags & PTRIG_RULE_REFRESH_TRAFFIC ||
-	    pt_trigger_has_rule(f->gen, pt_packet_proto_index(p), bpf_ntohs(p->dport), o.rule->id))
+	if (o.rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
 		pt_lease_touch(o.lease, o.lease->info.id, o.now);
-	pt_conntrack_claim(skb, &wan, p->proto, pt_session_idle_ns(&lan_side, p->proto, o.config));
+	f->asks = true;
+	pt_conntrack_claim(skb, &key, &lan_side, pt_session_idle_ns(&lan_side, p->proto, o.config));
 	return pt_flow_finish(skb, f, wan_address, o.port, PTRIG_OPENED);
 }
 

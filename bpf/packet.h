@@ -130,12 +130,17 @@ static __always_inline enum ptrig_reason pt_packet_parse(void *data, void *data_
 	return pt_packet_parse_l4((void *)ip + header, data_end, p->len - header, p);
 }
 
+/* A frame of a VLAN; number 0 is none, only a priority (IEEE 802.1Q 9.6). */
+static __always_inline bool pt_packet_vlan(const struct __sk_buff *skb) {
+	return skb->vlan_present && skb->vlan_tci & 0xfff;
+}
+
 /* TC: headers may lie outside the linear part of the skb; packets of another VLAN, and frames that are
  * not addressed to this machine, are none of ours. */
 static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
 	__u32 need = l3 + 60 + sizeof(struct tcphdr);
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+	if (skb->protocol != bpf_htons(ETH_P_IP) || pt_packet_vlan(skb))
 		return PTRIG_NOT_IPV4;
 	if (need > skb->len)
 		need = skb->len;

@@ -142,9 +142,9 @@ static __always_inline bool pt_session_end(void *table, const struct ptrig_sessi
 		return false;
 	struct ptrig_session *wan = bpf_map_lookup_elem(table, &mirror);
 
-	pt_fast_leave(lan);
+	pt_fast_end(lan);
 	if (wan)
-		pt_fast_leave(wan);
+		pt_fast_end(wan);
 	struct ptrig_usage *usage = pt_usage_get();
 
 	if (table == &pt_halfopen)
@@ -208,7 +208,8 @@ static __always_inline enum ptrig_reason pt_session_count(struct ptrig_lease *le
 	__u32 before = __sync_fetch_and_add(&lease->sessions, 1);
 	enum ptrig_reason reason = PTRIG_SESSION_LIMIT;
 
-	if (!rule->session_limit || before < rule->session_limit) {
+	/* Signed: a takeover that comes between sets the count to 0, and what was added before is taken back after. */
+	if (!rule->session_limit || (__s32)before < (__s32)rule->session_limit) {
 		reason = PTRIG_HOST_SESSIONS;
 		if (pt_host_add(host, PT_HOST_SESSIONS, config->sessions_per_host)) {
 			if (pt_lease_token(lease, config->new_sessions_per_second, now))

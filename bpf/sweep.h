@@ -90,6 +90,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 	const struct ptrig_lease_key *key = k;
 	struct ptrig_lease *lease = value;
 	const struct ptrig_lease_info *info = &lease->info;
+	__u32 id = *(volatile __u32 *)&info->id; /* before all else: of this grant and no later one is what follows */
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
 	enum ptrig_reason over = PT_GO_ON;
 	__u64 ended = w->now;
@@ -99,10 +100,12 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 		if (w->op == PTRIG_ADMIN_CLOSE_LEASES) {
 			__be32 remote = key->remote ? key->remote : info->trigger_remote;
 
-			wanted = pt_sweep_wants(w->args, key->rule, info->id, info->host, remote, info->wan);
+			wanted = pt_sweep_wants(w->args, key->rule, id, info->host, remote, info->wan);
 			over = wanted ? w->args->reason : PT_GO_ON;
 		} else if (!rule) {
 			over = PTRIG_RULE_GONE;
+		} else if (info->wan && !pt_wan_address(info->wan_ifindex, info->wan)) {
+			over = PTRIG_WAN_CHANGED;
 		}
 		enum ptrig_reason by_time = wanted && rule ? pt_lease_over(info, rule, w->now) : PT_GO_ON;
 
@@ -110,7 +113,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 			over = by_time;
 			ended = pt_lease_end(info, rule);
 		}
-		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, info->id, over, ended))
+		if (over != PT_GO_ON && pt_lease_end_now(lease, key->rule, id, over, ended))
 			w->args->leases++;
 	}
 	if (w->op != PTRIG_ADMIN_CLOSE_LEASES)

@@ -6,6 +6,7 @@
 #include "fragment.h"
 #include "hairpin.h"
 #include "hairpin_icmp.h"
+#include "mss.h"
 #include "sweep.h"
 #include "verdict.h"
 
@@ -57,6 +58,18 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 	return f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN) ? PTRIG_SESSION_ENDED : reason;
 }
 
+/* What a session's packet may be besides: one that offers a segment's size, a trigger. */
+static __always_inline void pt_session_also(struct __sk_buff *skb, struct pt_flow *f) {
+	__u32 entry =
+		f->asks ? pt_port_entry(&pt_trig_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport))
+			: 0;
+
+	if (f->p.tcp_flags & PT_TCP_SYN)
+		pt_mss_clamp(skb, f);
+	if (entry)
+		pt_trigger_note(skb, &f->p, f->l3, f->gen, entry);
+}
+
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
 	struct pt_flow f = {.l3 = l3, .side = side, .gen = pt_generation()};
 	enum ptrig_reason reason = PTRIG_NOT_IPV4;
@@ -71,6 +84,8 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = pt_hairpin_icmp(skb, &f);
 	if (reason == PTRIG_FRAGMENT_PASSED)
 		reason = pt_fragment_up(skb, &f);
+	if ((f.asks || f.p.tcp_flags & PT_TCP_SYN) && pt_kind_of(reason) == PT_KIND_REDIRECT)
+		pt_session_also(skb, &f);
 	return pt_verdict_tc(skb, reason, l3, &f.hop);
 }
 

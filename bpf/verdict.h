@@ -33,6 +33,8 @@ static __always_inline enum pt_kind pt_kind_of(enum ptrig_reason reason) {
 
 /* Send the rewritten packet out by its hop. */
 static __always_inline int pt_send(struct __sk_buff *skb, __u32 l3, const struct pt_hop *hop) {
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb)) /* a priority that is meant for this hop */
+		return TC_ACT_SHOT;
 	if (hop->flags & PTRIG_IFACE_L3)
 		return bpf_redirect(hop->oif, 0);
 	if (!l3 && bpf_skb_change_head(skb, sizeof(struct ethhdr), 0))

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 5
+#define PTRIG_ABI 6
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -299,6 +299,7 @@ struct ptrig_hairpin {
 #define PTRIG_FAST_TCP 0x4000U
 #define PTRIG_FAST_HOP 0x3fffU
 #define PTRIG_FAST_WAYS 4U
+#define PTRIG_FAST_OVER 0xffffffffU /* in ptrig_session.fast: the session has ended */
 struct ptrig_fast {
 	__u64 count;
 	__be32 who; /* the source address, mixed with the frame's MAC addresses and interface; 0: nobody */
@@ -328,10 +329,12 @@ struct ptrig_hop {
 	__u32 lock;
 	__u32 until; /* jiffies, as in ptrig_fast, but for one second */
 	__u32 oif;
+	__be32 host; /* whose MAC address this is, or the router's to it; 0: towards a WAN, where many remotes may share
+			one */
 	__u16 mtu;
 	__u8 dmac[6];
 	__u8 smac[6];
-	__u8 pad[6];
+	__u8 pad[2];
 };
 
 /* pt_port_use: array of __u32; sessions, half-open ones too, by PTRIG_USE_INDEX: of the WAN port on side WAN, of

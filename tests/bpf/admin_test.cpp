@@ -126,6 +126,16 @@ TEST_F(Admin, SweepEndsLeasesOfRulesThatAreGone) {
 	EXPECT_EQ(usage().leases, 0U);
 }
 
+TEST_F(Admin, SweepEndsLeasesWhoseWanAddressIsGone) {
+	granted({media()});
+	EXPECT_EQ(sweep().leases, 0U);
+	wan_address("wan0", kWan, false);
+	events();
+	EXPECT_EQ(sweep().leases, 1U);
+	EXPECT_EQ(events().at(0).reason, static_cast<unsigned>(PTRIG_WAN_CHANGED));
+	wan_address("wan0", kWan);
+}
+
 TEST_F(Admin, SweepSessions) {
 	granted({media()});
 	established();

@@ -23,6 +23,17 @@ TEST_F(HalfOpen, MorePacketsFromTheWan) {
 	EXPECT_EQ(after.wan.packets, 2U);
 }
 
+TEST_F(HalfOpen, APacketWhileTheHostAnswersGoesToTheHost) {
+	granted({media()});
+	EXPECT_EQ(wan_in(kKnocks), PTRIG_OPENED);
+	const auto seen = session().lan.seen_ns;
+	edit_session([](Pair &pair) { pair.lan.seen_ns = 0; }); // another CPU has taken it, and is not done yet
+	EXPECT_EQ(wan_in(kKnocks), PTRIG_HALF_OPEN) << "not to the gateway itself";
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kReply), PTRIG_HALF_OPEN);
+	edit_session([&](Pair &pair) { pair.lan.seen_ns = seen; });
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kReply), PTRIG_ESTABLISHED);
+}
+
 TEST_F(HalfOpen, EndsAfterItsTime) {
 	granted({media()});
 	EXPECT_EQ(wan_in(kKnocks), PTRIG_OPENED);

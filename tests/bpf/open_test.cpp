@@ -25,6 +25,33 @@ TEST_F(Open, SourcesThatAreNoRemoteMachinesOpenNothing) {
 	EXPECT_TRUE(sessions().empty());
 }
 
+TEST_F(Open, NobodyComesInInTheNameOfALan) {
+	granted({media(), ident()});
+	const Tcp syn{.sport = 7000, .dport = 113};
+	for (const std::string &from : {kHost, kHost2, kRouted, kLanAddr, kWanSecond, kWan1, kTunWan, kTunHost}) {
+		EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = from, .dst = kWan} / kKnock), PTRIG_REMOTE_DENIED) << from;
+		EXPECT_NE(wan_in(kFromRemote / Ip4{.src = from, .dst = kWan} / syn), PTRIG_OPENED) << from;
+	}
+	EXPECT_TRUE(sessions().empty());
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote1, .dst = kWan} / kKnock), PTRIG_OPENED)
+		<< "the other WAN's is a remote like another";
+}
+
+/// Several WANs, none of which has the default route of the main table.
+TEST_F(Open, WhereOnlyTheWansOwnTableHasAWay) {
+	ip_batch(Ns::kGateway, "route del default via 203.0.113.1 dev wan0\n"
+			       "route add default via 203.0.113.1 dev wan0 table 77\n"
+			       "rule add from " +
+				       kWan + " table 77\n");
+	granted({media()});
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kFar, .dst = kWan} / kKnock), PTRIG_OPENED);
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kHost2, .dst = kWan} / kKnock), PTRIG_REMOTE_DENIED);
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kLanAddr, .dst = kWan} / kKnock), PTRIG_REMOTE_DENIED);
+	ip_batch(Ns::kGateway, "rule del from " + kWan + " table 77\n" +
+				       "route del default via 203.0.113.1 dev wan0 table 77\n"
+				       "route add default via 203.0.113.1 dev wan0\n");
+}
+
 TEST_F(Open, FirstPacketAfterTheTrigger) {
 	granted({media()});
 	Packet out;
@@ -218,6 +245,17 @@ TEST_F(Open, NoRateLimit) {
 	granted({media()});
 	for (std::uint16_t port = 1; port <= 50; port++)
 		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
+}
+
+/// A grant begins the count anew while another CPU holds a place of the old one, and then gives it back.
+TEST_F(Open, ACountBelowZeroDoesNotLock) {
+	Rule rule = media();
+	rule.session_limit = 1;
+	granted({rule});
+	edit_lease("media", [](ptrig_lease &lease) { lease.sessions = ~0U; });
+	EXPECT_EQ(knock(kRemote, 1), PTRIG_OPENED);
+	edit_lease("media", [](ptrig_lease &lease) { lease.sessions++; });
+	EXPECT_EQ(knock(kRemote, 2), PTRIG_SESSION_LIMIT);
 }
 
 TEST_F(Open, SessionLimitOfTheRule) {

@@ -9,7 +9,18 @@ namespace {
 const Packet kInvite = Udp{.sport = 5060, .dport = 5060} / "INVITE";
 const Packet kOut = kFromHost / kHostToRemote / kReply / "out", kIn = kFromRemote / kRemoteToWan / kKnock / "in";
 
-class OwnPort : public DatapathTest {};
+class OwnPort : public DatapathTest {
+protected:
+	/// The host's packet at LAN ingress, for `reason`, and what it then is at WAN egress; NO_CANDIDATE: nothing.
+	enum ptrig_reason sends(const Packet &l4, enum ptrig_reason reason) {
+		const std::uint32_t noted = usage().next_cand;
+		Packet out;
+		EXPECT_EQ(lan_in(kFromHost / kHostToRemote / l4, &out), reason);
+		if (usage().next_cand == noted)
+			return PTRIG_NO_CANDIDATE;
+		return wan_out(Eth{} / l3(out), static_cast<std::uint16_t>(1 + noted % (PTRIG_CANDS - 1)));
+	}
+};
 
 TEST_F(OwnPort, OpensASession) {
 	granted({media()});
@@ -129,26 +140,55 @@ TEST_F(OwnPort, TableFull) {
 }
 
 TEST_F(OwnPort, TheTriggerPortIsATriggerStill) {
-	// SIP: from 5060 to 5060, which is also open. The first packet triggers; later ones never see WAN egress.
+	// SIP: from 5060 to 5060, which is also open.
 	Rule sip = media();
 	sip.open = {open(udp(5060))};
 	granted({sip});
 	age_lease("media", minutes(5));
 	const auto before = lease("media")->info.refreshed_ns;
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
+	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_REFRESHED);
 	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
+	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE) << "once a second is enough";
 	age_lease("media", minutes(5));
 	look_due();
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_FORWARDED);
+	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED);
 	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kInvite), PTRIG_FORWARDED);
+}
+
+TEST_F(OwnPort, TheTriggerPortGrantsAgain) {
+	Rule sip = media();
+	sip.open = {open(udp(5060))};
+	granted({sip});
+	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_NO_CANDIDATE) << "triggered a moment ago";
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
+	const auto ended = lease("media")->info.id;
+	look_due();
+	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_GRANTED) << "its session goes on, and so does its port";
+	EXPECT_NE(lease("media")->info.id, ended);
+	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kFar, .dst = kWan} / kInvite), PTRIG_OPENED);
 }
 
 TEST_F(OwnPort, AnOpenPortThatTriggersAnotherRule) {
 	Rule other = ident();
 	other.trigger = {udp(7000)};
 	granted({media(), other});
-	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED) << "from 16384 to 7000, a trigger of the other rule";
-	EXPECT_FALSE(lease("ident")) << "it does not leave through the firewall, so nothing is granted";
+	EXPECT_EQ(sends(kReply, PTRIG_OPENED), PTRIG_GRANTED) << "from 16384 to 7000, a trigger of the other rule";
+	age_lease("ident", minutes(5));
+	look_due();
+	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_REFRESHED);
+}
+
+/// Or whoever gets in by one rule's port would open another rule's by the port that it comes from.
+TEST_F(OwnPort, NotInASessionThatTheRemoteHasBegun) {
+	Rule other = ident();
+	other.trigger = {udp(7000)};
+	granted({media(), other});
+	EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+	EXPECT_EQ(sends(kReply, PTRIG_ESTABLISHED), PTRIG_NO_CANDIDATE);
+	look_due();
+	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
+	EXPECT_FALSE(lease("ident"));
 }
 
 TEST_F(OwnPort, TtlAndMtu) {

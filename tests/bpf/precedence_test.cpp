@@ -155,6 +155,26 @@ TEST_F(Precedence, MasqueradeGivesASessionsTupleToNobody) {
 	EXPECT_EQ(knock(7000), PTRIG_FORWARDED);
 }
 
+/// A half-open session claims nothing, or a remote could take ports from all: a flow that begins later has the tuple.
+TEST_F(Precedence, AHalfOpenSessionHoldsUpNobody) {
+	const Fd host = socket_at(Ns::kLan, SOCK_DGRAM, kHost, 16384),
+		 remote = socket_at(Ns::kWan, SOCK_DGRAM, kRemote, 7000);
+	for (const bool answered : {false, true}) {
+		ASSERT_EQ(knock(7000), PTRIG_OPENED);
+		send_to(host, kRemote, 7000, "hello");
+		ASSERT_EQ(receive(remote), kWan + ":16384") << "masquerade keeps the port";
+		if (answered)
+			EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_FLOW_KNOWN)
+				<< "the lease's host answers the forger too late";
+		else
+			EXPECT_EQ(knock(7000), PTRIG_FLOW_KNOWN) << "the reply is A's";
+		EXPECT_TRUE(sessions().empty());
+		forget_flows();
+	}
+	ASSERT_EQ(knock(7000), PTRIG_OPENED);
+	EXPECT_EQ(knock(7000), PTRIG_HALF_OPEN);
+}
+
 TEST_F(Precedence, TheEntryThatKeepsTheTupleIsNothingToAFirewall) {
 	EXPECT_EQ(knock(7000), PTRIG_OPENED);
 	EXPECT_EQ(flows().find("sport=7000"), std::string::npos) << "a half-open session claims nothing";
@@ -165,6 +185,23 @@ TEST_F(Precedence, TheEntryThatKeepsTheTupleIsNothingToAFirewall) {
 	const auto line = all.substr(all.rfind('\n', at) + 1);
 	EXPECT_TRUE(line.find(" 300 ") != line.npos || line.find(" 299 ") != line.npos)
 		<< "as long as the session: " << line;
+}
+
+TEST_F(Precedence, AResetLeavesNoEntryForHours) {
+	const auto entry = [] {
+		const std::string all = flows();
+		const auto at = all.find("src=" + kRemote + " dst=" + kWan + " sport=7000 dport=16384 [UNREPLIED]");
+		return at == all.npos ? "none" : all.substr(all.rfind('\n', at) + 1, at - all.rfind('\n', at) - 1);
+	};
+	const Ip4 out{.src = kHost2, .dst = kRemote};
+	ASSERT_EQ(syn(7000), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kSyn | kAck}),
+		  PTRIG_ESTABLISHED);
+	ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kAck}), PTRIG_FORWARDED);
+	EXPECT_NE(entry().find(" 74"), std::string::npos) << "two hours and four minutes: " << entry();
+	const Tcp reset{.sport = 7000, .dport = 16384, .flags = kRst};
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / reset), PTRIG_FORWARDED);
+	EXPECT_TRUE(entry().find(" 10 ") != std::string::npos || entry().find(" 9 ") != std::string::npos) << entry();
 }
 
 TEST_F(Precedence, AnEndedSessionCanBeOpenedAgain) {

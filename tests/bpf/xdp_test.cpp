@@ -331,6 +331,48 @@ TEST_F(Xdp, AHostWithAnotherMacIsAnotherWay) {
 	ip_batch(Ns::kGateway, "neigh replace " + kHost + " lladdr " + kHostMac + " dev lan0 nud permanent");
 }
 
+TEST_F(Xdp, WhoMaySendInTheHostsNameHoldsAtOnce) {
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
+	ip_batch(Ns::kGateway, "neigh del " + kHost + " dev lan0");
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED) << "to whoever answers";
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_FORWARDED);
+	ip_batch(Ns::kGateway, "neigh replace " + kHost + " lladdr " + kStrangerMac + " dev lan0 nud permanent");
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED) << "to who has answered";
+	EXPECT_EQ(xdp_lan(kOut), PTRIG_TO_TC);
+	EXPECT_EQ(lan_in(kOut), PTRIG_SPOOFED);
+	ip_batch(Ns::kGateway, "neigh replace " + kHost + " lladdr " + kHostMac + " dev lan0 nud permanent");
+}
+
+/// Two hosts behind one bridge that shows one MAC address for all (a Wi-Fi repeater): one of them leaves it.
+TEST_F(Xdp, AHostThatLeavesASharedMacAddress) {
+	const auto at = [](const std::string &address, const std::string &mac) {
+		ip_batch(Ns::kGateway, "neigh replace " + address + " lladdr " + mac + " dev lan0 nud permanent");
+	};
+	const Tcp syn{.sport = 4001, .dport = 5000}, answer{.sport = 5000, .dport = 4001, .flags = kSyn | kAck},
+		ack{.sport = 4001, .dport = 5000, .flags = kAck}, out{.sport = 5000, .dport = 4001, .flags = kAck};
+	const Eth from_host2{.src = kHostMac, .dst = kLanMac};
+	const Ip4 host2{.src = kHost2, .dst = kRemote};
+	at(kHost2, kHostMac);
+	Rule first = media(), second = ident();
+	first.open = {open(udp(16384)), open(udp(6000), 7000), open(tcp(113))};
+	second.open = {open(tcp(5000))};
+	apply({first, second}, 1);
+	ASSERT_EQ(trigger({kHost2, kHostMac}, Tcp{.dport = 6667}), PTRIG_GRANTED);
+	ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / syn), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(from_host2 / host2 / answer), PTRIG_ESTABLISHED);
+	ASSERT_EQ(lan_in(from_host2 / host2 / out), PTRIG_FORWARDED);
+	ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / ack), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / ack), PTRIG_FORWARDED);
+
+	at(kHost2, kHost2Mac);
+	age_sessions(seconds(1));
+	EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED) << "renews the way to the one that stays";
+	EXPECT_EQ(xdp_wan(kIn), PTRIG_FORWARDED);
+	EXPECT_EQ(xdp_wan(kFromRemote / kRemoteToWan / ack), PTRIG_TO_TC) << "the other is not there any more";
+}
+
 TEST_F(Xdp, OnlyTowardsDevicesThatTakeRedirectedFrames) {
 	interface("lan0", PTRIG_IFACE_LAN);
 	age_sessions(seconds(1));

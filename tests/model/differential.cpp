@@ -176,10 +176,20 @@ std::string Differential::arrives(const Input &in, const Output &wanted) {
 			return what;
 	if (kind == Kind::GRANT || kind == Kind::REFUSE)
 		return asks(in, wanted.reason, frame);
+	const std::uint32_t noted = usage().next_cand;
 	if (!done)
 		if (auto what = sent(in.from_lan ? Hook::kLanIn : Hook::kWanIn, frame, wanted.reason, &out);
 		    !what.empty())
 			return what;
+	const bool also = wanted.also != PTRIG_REASON_COUNT;
+	if (usage().next_cand - noted != unsigned{also})
+		return std::string("as a trigger model ") + (also ? name_of(wanted.also) : "nothing") +
+		       ", datapath noted " + std::to_string(usage().next_cand - noted);
+	if (also) {
+		const auto slot = static_cast<std::uint16_t>(1 + noted % (PTRIG_CANDS - 1));
+		if (auto what = sent(Hook::kWanOut, out, wanted.also, nullptr, slot); !what.empty())
+			return what;
+	}
 	if (kind != Kind::REDIRECT && kind != Kind::UP)
 		return "";
 	const auto ttl = static_cast<std::uint8_t>(in.ttl - (kind == Kind::REDIRECT));

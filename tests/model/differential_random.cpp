@@ -140,6 +140,8 @@ Input Differential::random_packet(const model::Gateway &gateway) {
 		in.host = pick(12) == 0 ? kRouted : pick(16) == 0 ? kStranger : pick(2) ? kHost : kHost2;
 		in.mac = random_mac(in.host);
 	}
+	if (!in.from_lan && pick(40) == 0)
+		in.remote = kHost2; // forged
 	in.near = static_cast<std::uint16_t>(6000 + pick(8));
 	in.far = static_cast<std::uint16_t>(5000 + pick(5));
 	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;

@@ -73,17 +73,28 @@ std::size_t Gateway::leases_of(const std::string &host) const {
 	}));
 }
 
+/// What ptrig sends on itself may be a trigger, when it leaves.
+Output Gateway::and_trigger(Output out, const Input &in) {
+	if (!asks_ || (out.reason != PTRIG_FORWARDED && out.reason != PTRIG_OPENED))
+		return out;
+	const enum ptrig_reason reason = trigger(in, false);
+	if (reason != PTRIG_NOT_TRIGGER && reason != PTRIG_FRESH && reason != PTRIG_SPOOFED)
+		out.also = reason;
+	return out;
+}
+
 Output Gateway::arrives(const Input &in) {
 	if (in.answer)
 		return {.reason = answer(in)};
 	bool ended = false;
+	asks_ = false;
 	if (auto out = established(in, ended))
-		return *out;
+		return and_trigger(*out, in);
 	if (auto out = half_open(in, ended))
 		return *out;
 	if (in.from_lan) {
 		if (auto out = in.remote == wan_ ? hairpin(in, ended) : open_from_lan(in))
-			return *out;
+			return and_trigger(*out, in);
 		return {.reason = trigger(in, ended)};
 	}
 	Output out = open_from_wan(in);

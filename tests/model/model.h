@@ -38,6 +38,8 @@ struct Output {
 	/// Of a hairpin: who is at the other end, and the two ports of the WAN address.
 	std::string client;
 	std::uint16_t client_port = 0, wan_port = 0, far = 0;
+	/// What the packet is besides, as a trigger; PTRIG_REASON_COUNT: none.
+	enum ptrig_reason also = PTRIG_REASON_COUNT;
 };
 
 struct Lease {
@@ -67,6 +69,7 @@ struct Session {
 	std::string dmac; ///< of the host, when a packet from the WAN was last looked at; empty: not known
 	std::string client, client_via; ///< of a hairpin; as `host` and `via`
 	std::uint16_t client_port = 0;
+	bool own = false;  ///< begun by the host: its packets may be triggers, too
 	bool kill = false; ///< ends with its lease; as its rule has it, or has had it last
 	Side lan, wan;
 
@@ -145,6 +148,7 @@ private:
 	Lease *lease_of(const Session &session);
 	std::size_t leases_of(const std::string &host) const;
 	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered);
+	Output and_trigger(Output out, const Input &in);
 	std::vector<const Rule *> triggered(const Input &in) const;
 	void track(const Rule &rule, const Input &in);
 	void closing(const Rule &rule, const Input &in);
@@ -185,6 +189,7 @@ private:
 	std::string wan_;
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
+	bool asks_ = false; ///< of this packet: of a session that its host has begun, and looked at
 	std::map<std::string, std::string> neighbours_;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;

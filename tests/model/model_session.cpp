@@ -90,16 +90,19 @@ void Gateway::track(Session &s, const Input &in) {
 	}
 }
 
-/// The host's packet in a session refreshes its lease with `refresh = "traffic"`, or if it is a trigger as well.
+/// The host's packet in a session refreshes its lease with `refresh = "traffic"`. If it is a trigger as well, it is one
+/// for all rules in a session that the host has begun; in one that the remote has begun, it refreshes the session's own
+/// lease.
 void Gateway::refresh_by(const Session &session, const Input &in) {
 	Lease *lease = lease_of(session);
 	const Rule *by = rule(session.rule);
+	asks_ = session.own;
 	if (!lease || lease->host != in.host || in.flags & (kFin | kRst))
 		return;
 	const bool is_trigger = std::any_of(by->trigger.begin(), by->trigger.end(), [&](const PortRange &r) {
 		return r.protos & in.proto && r.first <= in.far && in.far <= r.last;
 	});
-	if (by->refresh == Refresh::kTraffic || is_trigger)
+	if (by->refresh == Refresh::kTraffic || (is_trigger && !session.own))
 		lease->refreshed = now_;
 }
 
@@ -254,6 +257,8 @@ Output Gateway::open_from_wan(const Input &in) {
 		}
 		if (in.tcp() && !in.plain_syn())
 			return {.reason = PTRIG_NOT_SYN};
+		if (on_link(in.remote)) // in a LAN host's name
+			return {.reason = PTRIG_REMOTE_DENIED};
 		const Input answer{.from_lan = true,
 				   .host = lease->host,
 				   .remote = in.remote,
@@ -315,6 +320,7 @@ std::optional<Output> Gateway::open_from_lan(const Input &in) {
 				     .lease = lease->id,
 				     .seen = now_,
 				     .via = lease->mac,
+				     .own = true,
 				     .kill = one.on_close == OnClose::kKill,
 				     .lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length}});
 		refresh_by(sessions_.back(), in);
