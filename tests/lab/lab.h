@@ -83,6 +83,8 @@ protected:
 	Process &run_daemon();
 	/// `ptrig monitor -j`, once it is connected: its output begins with the event of an `apply`.
 	Process &start_monitor();
+	/// What it has written, but for configurations.
+	static std::vector<Json> events(const Process &monitor);
 	/// The same configuration and then the daemon.
 	Process &run_daemon(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	void apply(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
