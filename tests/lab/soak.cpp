@@ -124,6 +124,15 @@ std::uint64_t Soak::received_by_wan() const {
 	return links.at(0).at("stats64").at("rx").at("packets");
 }
 
+unsigned Soak::own_flows(const NetNs &host) {
+	const auto ends = connect_out(host, {kRemote3, 8080}, 0, 10s);
+	const Fd client = udp_socket(host), server = udp_socket(wan(), {kRemote3, 7777});
+	udp_send(client, {kRemote3, 7777}, "question");
+	const auto asked = udp_receive(server, 5s);
+	return unsigned(ends && says(ends->first, ends->second) && says(ends->second, ends->first)) +
+	       unsigned(asked && asked->from.address == kWan && answers(server, client, asked->from, 5s));
+}
+
 void Soak::replace(const std::string &path, const std::string &text) const {
 	write(path + ".new", text);
 	std::filesystem::rename(path + ".new", path);

@@ -41,6 +41,8 @@ protected:
 	/// Frames that a device between host and remote has dropped for want of room: never ptrig's doing.
 	std::uint64_t device_drops() const;
 	std::uint64_t received_by_wan() const;
+	/// A host's own flows to a remote, one of TCP and one of UDP, masqueraded: how many are answered.
+	unsigned own_flows(const NetNs &host);
 	/// Rename over: whoever reads it sees the old text or the new one.
 	void replace(const std::string &path, const std::string &text) const;
 
