@@ -96,6 +96,10 @@ std::string text(std::uint64_t number) {
 	return std::to_string(number);
 }
 
+std::uint64_t share_of(std::uint64_t drops, std::uint64_t packets, std::uint64_t all) {
+	return std::min(drops, 4 * drops * packets / std::max<std::uint64_t>(all, 1) + 3);
+}
+
 std::uint64_t counted_by(const NetNs &host, const std::string &name) {
 	const Json listed = Json::parse(must(host, {"nft", "-j", "list", "counter", "inet", "soak", name}));
 	for (const Json &object : listed.at("nftables"))
