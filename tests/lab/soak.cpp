@@ -15,6 +15,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "kernel_faults.h"
+
 namespace lab {
 
 KernelLog::KernelLog() : fd_(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
@@ -23,7 +25,7 @@ KernelLog::KernelLog() : fd_(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC
 }
 
 std::vector<std::string> KernelLog::faults() {
-	static const std::regex fault(R"(\b(WARNING|BUG|Oops|KASAN|general protection fault)\b)");
+	static const std::regex fault(kKernelFaults);
 	std::vector<std::string> found;
 	char record[8192];
 	for (;;) {
