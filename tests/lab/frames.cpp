@@ -8,9 +8,11 @@
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -21,6 +23,7 @@ namespace lab {
 
 namespace {
 
+constexpr unsigned kSlots = 64, kSlotBytes = 2048;
 constexpr size_t kIp = ETH_HLEN, kTransport = kIp + sizeof(iphdr);
 
 std::uint32_t words(const std::uint8_t *data, size_t size, std::uint32_t sum = 0) {
@@ -91,7 +94,8 @@ std::string to_address(std::uint32_t number) {
 	return inet_ntop(AF_INET, &address, text, sizeof(text));
 }
 
-FrameSender::FrameSender(const NetNs &where, const std::string &device, const MacBytes &to) : to_(to) {
+FrameSender::FrameSender(const NetNs &where, const std::string &device, const MacBytes &to, FrameBytes bytes)
+    : to_(to) {
 	socket_ = where.inside([&] {
 		Fd fd(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
 		sockaddr_ll at{};
@@ -102,6 +106,24 @@ FrameSender::FrameSender(const NetNs &where, const std::string &device, const Ma
 			throw std::system_error(errno, std::generic_category(), "packet socket on " + device);
 		return fd;
 	});
+	if (bytes == FrameBytes::shared)
+		make_ring();
+}
+
+void FrameSender::make_ring() {
+	const int version = TPACKET_V2;
+	tpacket_req request{};
+	request.tp_block_size = kSlots * kSlotBytes;
+	request.tp_block_nr = 1;
+	request.tp_frame_size = kSlotBytes;
+	request.tp_frame_nr = kSlots;
+	if (setsockopt(socket_.get(), SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+	    setsockopt(socket_.get(), SOL_PACKET, PACKET_TX_RING, &request, sizeof(request)) < 0)
+		throw std::system_error(errno, std::generic_category(), "make a ring of frames");
+	void *memory = mmap(nullptr, request.tp_block_size, PROT_READ | PROT_WRITE, MAP_SHARED, socket_.get(), 0);
+	if (memory == MAP_FAILED)
+		throw std::system_error(errno, std::generic_category(), "map the ring of frames");
+	ring_ = {static_cast<std::uint8_t *>(memory), [](std::uint8_t *at) { munmap(at, kSlots * kSlotBytes); }};
 }
 
 void FrameSender::add(const MacBytes &from, const Shot &shot) {
@@ -133,7 +155,31 @@ void FrameSender::add(const MacBytes &from, const Shot &shot) {
 	put(bytes, kTransport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
 }
 
+/// One by one: each is on its way when the call returns.
+void FrameSender::send_shared() {
+	for (const Frame &frame : frames_) {
+		std::uint8_t *slot = ring_.get() + size_t(next_slot_++ % kSlots) * kSlotBytes;
+		auto *header = reinterpret_cast<tpacket2_hdr *>(slot);
+		const std::atomic_ref<std::uint32_t> status(header->tp_status);
+		std::copy(frame.bytes.begin(), frame.bytes.end(), slot + TPACKET2_HDRLEN - sizeof(sockaddr_ll));
+		header->tp_len = frame.bytes.size();
+		status = TP_STATUS_SEND_REQUEST;
+		if (::send(socket_.get(), nullptr, 0, 0) < 0 || status != TP_STATUS_AVAILABLE)
+			throw std::system_error(errno, std::generic_category(), "send a shared frame");
+	}
+}
+
 unsigned FrameSender::send() {
+	unsigned refused = 0;
+	if (ring_)
+		send_shared();
+	else
+		refused = send_copies();
+	frames_.clear();
+	return refused;
+}
+
+unsigned FrameSender::send_copies() {
 	std::vector<iovec> parts(frames_.size());
 	std::vector<mmsghdr> messages(frames_.size());
 	for (size_t i = 0; i < frames_.size(); i++) {
@@ -153,7 +199,6 @@ unsigned FrameSender::send() {
 		refused++;
 		done++;
 	}
-	frames_.clear();
 	return refused;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,10 +35,15 @@ struct Shot {
 	std::optional<Piece> piece{};
 };
 
+/// Where a frame's bytes lie when it is sent: copied into the packet, or in memory that the kernel shares with the
+/// sender (packet_mmap), and then nothing but the Ethernet header is in the packet's linear part.
+enum class FrameBytes { copied, shared };
+
 /// Sends frames by a device of a namespace, and only there is it told that checksums are finished.
 class FrameSender {
 public:
-	FrameSender(const NetNs &where, const std::string &device, const MacBytes &to);
+	FrameSender(const NetNs &where, const std::string &device, const MacBytes &to,
+		    FrameBytes bytes = FrameBytes::copied);
 	void add(const MacBytes &from, const Shot &shot);
 	size_t waiting() const { return frames_.size(); }
 	/// Send what was added, each frame once. How many of them the device refused.
@@ -47,8 +53,14 @@ private:
 	struct Frame {
 		std::array<std::uint8_t, 60> bytes{};
 	};
+	unsigned send_copies();
+	void make_ring();
+	void send_shared();
+
 	Fd socket_;
 	MacBytes to_;
+	std::shared_ptr<std::uint8_t> ring_; ///< of slots, if the bytes are shared
+	unsigned next_slot_ = 0;
 	std::vector<Frame> frames_;
 };
 

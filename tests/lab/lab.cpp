@@ -259,6 +259,15 @@ Process &Lab::start_monitor() {
 	return process;
 }
 
+std::vector<Json> Lab::events(const Process &monitor) {
+	std::vector<Json> list;
+	std::istringstream lines(monitor.out());
+	for (std::string line; std::getline(lines, line) && !lines.eof();) // the last one may be half written
+		if (Json event = Json::parse(line); event.at("event") != "config")
+			list.push_back(std::move(event));
+	return list;
+}
+
 Process &Lab::run_daemon(const std::string &rules, const std::string &gateway, const std::string &tables) {
 	up(rules, gateway, tables);
 	return run_daemon();

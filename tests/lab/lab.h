@@ -83,6 +83,8 @@ protected:
 	Process &run_daemon();
 	/// `ptrig monitor -j`, once it is connected: its output begins with the event of an `apply`.
 	Process &start_monitor();
+	/// What it has written, but for configurations.
+	static std::vector<Json> events(const Process &monitor);
 	/// The same configuration and then the daemon.
 	Process &run_daemon(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	void apply(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
@@ -105,6 +107,9 @@ protected:
 				 std::uint16_t host_port = 0);
 	/// A connection from a remote through the open port, both of its ends; throws if it does not come about.
 	std::pair<Fd, Fd> connect_in(std::uint16_t port, const NetNs &host, const std::string &remote = kRemote1);
+	/// A host's own connection to a remote, by the gateway's masquerade: its end and the remote's.
+	std::optional<std::pair<Fd, Fd>> connect_out(const NetNs &host, const Endpoint &to = {kRemote1, 8080},
+						     std::uint16_t from_port = 0, milliseconds deadline = patient(1s));
 	/// The host's sockets at a port, kept for the whole story.
 	const Fd &udp_on(const NetNs &host, std::uint16_t port);
 	const Fd &tcp_on(const NetNs &host, std::uint16_t port);

@@ -15,6 +15,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "kernel_faults.h"
+
 namespace lab {
 
 KernelLog::KernelLog() : fd_(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
@@ -23,7 +25,7 @@ KernelLog::KernelLog() : fd_(open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC
 }
 
 std::vector<std::string> KernelLog::faults() {
-	static const std::regex fault(R"(\b(WARNING|BUG|Oops|KASAN|general protection fault)\b)");
+	static const std::regex fault(kKernelFaults);
 	std::vector<std::string> found;
 	char record[8192];
 	for (;;) {
@@ -96,6 +98,10 @@ std::string text(std::uint64_t number) {
 	return std::to_string(number);
 }
 
+std::uint64_t share_of(std::uint64_t drops, std::uint64_t packets, std::uint64_t all) {
+	return std::min(drops, 4 * drops * packets / std::max<std::uint64_t>(all, 1) + 3);
+}
+
 std::uint64_t counted_by(const NetNs &host, const std::string &name) {
 	const Json listed = Json::parse(must(host, {"nft", "-j", "list", "counter", "inet", "soak", name}));
 	for (const Json &object : listed.at("nftables"))
@@ -122,6 +128,15 @@ std::uint64_t Soak::device_drops() const {
 std::uint64_t Soak::received_by_wan() const {
 	const Json links = Json::parse(must(gw(), {"ip", "-j", "-s", "link", "show", "dev", "wan0"}));
 	return links.at(0).at("stats64").at("rx").at("packets");
+}
+
+unsigned Soak::own_flows(const NetNs &host) {
+	const auto ends = connect_out(host, {kRemote3, 8080}, 0, 10s);
+	const Fd client = udp_socket(host), server = udp_socket(wan(), {kRemote3, 7777});
+	udp_send(client, {kRemote3, 7777}, "question");
+	const auto asked = udp_receive(server, 5s);
+	return unsigned(ends && says(ends->first, ends->second) && says(ends->second, ends->first)) +
+	       unsigned(asked && asked->from.address == kWan && answers(server, client, asked->from, 5s));
 }
 
 void Soak::replace(const std::string &path, const std::string &text) const {

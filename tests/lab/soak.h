@@ -21,6 +21,9 @@ private:
 };
 
 std::string text(std::uint64_t number);
+/// How many of `packets`, of `all` that were sent, may be lost where devices have dropped so many of all: their share
+/// several times over, for drops come in bursts, and never more than were dropped.
+std::uint64_t share_of(std::uint64_t drops, std::uint64_t packets, std::uint64_t all);
 /// Packets of a named counter in the host's table inet soak.
 std::uint64_t counted_by(const NetNs &host, const std::string &name);
 
@@ -41,6 +44,8 @@ protected:
 	/// Frames that a device between host and remote has dropped for want of room: never ptrig's doing.
 	std::uint64_t device_drops() const;
 	std::uint64_t received_by_wan() const;
+	/// A host's own flows to a remote, one of TCP and one of UDP, masqueraded: how many are answered.
+	unsigned own_flows(const NetNs &host);
 	/// Rename over: whoever reads it sees the old text or the new one.
 	void replace(const std::string &path, const std::string &text) const;
 

@@ -3,25 +3,14 @@
 
 #include <csignal>
 #include <filesystem>
-#include <sstream>
 
 namespace lab {
 
 class Cli : public Lab {
 protected:
-	std::vector<Json> events(const Process &monitor) const;
 	bool warned(const std::string &about) const;
 };
 LAB_STORIES(Cli);
-
-std::vector<Json> Cli::events(const Process &monitor) const {
-	std::vector<Json> list;
-	std::istringstream lines(monitor.out());
-	for (std::string line; std::getline(lines, line) && !lines.eof();) // the last one may be half written
-		if (Json event = Json::parse(line); event.at("event") != "config")
-			list.push_back(std::move(event));
-	return list;
-}
 
 bool Cli::warned(const std::string &about) const {
 	const Json status = json({"status"});

@@ -11,10 +11,8 @@ protected:
 LAB_STORIES(Forward);
 
 bool Forward::masquerade_carries(const NetNs &host, std::size_t bytes) {
-	const Fd &listener = tcp_on(wan(), 8080);
-	const Connection out = tcp_connect(host, {kRemote1, 8080});
-	const auto in = tcp_accept(listener);
-	return out && in && remote_end(*in).address == kWan && exchange(out.socket, *in, bytes);
+	const auto ends = connect_out(host);
+	return ends && remote_end(ends->second).address == kWan && exchange(ends->first, ends->second, bytes);
 }
 
 TEST_P(Forward, ClosedBeforeTheTrigger) {

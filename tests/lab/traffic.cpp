@@ -114,6 +114,18 @@ std::pair<Fd, Fd> Lab::connect_in(std::uint16_t port, const NetNs &host, const s
 	return {std::move(connection.socket), std::move(*accepted)};
 }
 
+std::optional<std::pair<Fd, Fd>> Lab::connect_out(const NetNs &host, const Endpoint &to, std::uint16_t from_port,
+						  milliseconds deadline) {
+	const Fd &listener = tcp_on(wan(), to.port);
+	Connection connection = tcp_connect(host, to, {"0.0.0.0", from_port}, deadline);
+	if (!connection)
+		return std::nullopt;
+	auto accepted = tcp_accept(listener, deadline);
+	if (!accepted)
+		return std::nullopt;
+	return std::pair(std::move(connection.socket), std::move(*accepted));
+}
+
 bool Lab::talk(const Fd &remote, const Fd &host, const Endpoint &to, milliseconds deadline) {
 	const std::string there = token(), back = token();
 	udp_send(remote, to, there);

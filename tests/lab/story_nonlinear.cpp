@@ -1,0 +1,68 @@
+// Packets of which nothing but the Ethernet header lies in the linear part, as from PPPoE, tunnels and cards that split
+// headers: their sender shares its memory with the kernel (packet_mmap). A veth's XDP program gets a copy that is
+// whole.
+#include "tests/lab/frames.h"
+#include "tests/lab/lab.h"
+
+namespace lab {
+
+class Nonlinear : public Lab {
+protected:
+	void from_lan(const Endpoint &to, std::uint16_t from_port = 5000, bool tcp = false);
+	void from_wan(const Endpoint &remote, std::uint16_t port, bool tcp = false);
+};
+LAB_STORIES(Nonlinear);
+
+void Nonlinear::from_lan(const Endpoint &to, std::uint16_t from_port, bool tcp) {
+	FrameSender sender(lan1(), "eth0", to_mac(mac_of(gw(), lan_device())), FrameBytes::shared);
+	sender.add(to_mac(mac_of(lan1())), {to_number(host1()), to_number(to.address), from_port, to.port, tcp});
+	sender.send();
+}
+
+void Nonlinear::from_wan(const Endpoint &remote, std::uint16_t port, bool tcp) {
+	FrameSender sender(wan(), "eth0", to_mac(mac_of(gw(), "wan0")), FrameBytes::shared);
+	sender.add(to_mac(mac_of(wan())), {to_number(remote.address), to_number(kWan), remote.port, port, tcp});
+	sender.send();
+}
+
+TEST_P(Nonlinear, TriggerSessionAndBothDirections) {
+	up(game());
+	const Fd &triggered = udp_on(wan(), 4000);
+	from_lan({kRemote1, 4000});
+	const auto arrived = udp_receive(triggered, 10s);
+	ASSERT_TRUE(arrived);
+	EXPECT_EQ(arrived->from.address, kWan);
+	ASSERT_EQ(leases("game").size(), 1U) << "it did not trigger";
+
+	const Endpoint remote{kRemote2, 5555};
+	const Fd there = udp_socket(wan(), remote);
+	const Fd &host = udp_on(lan1(), 6000);
+	for (int i = 0; i < 20; i++) {
+		from_wan(remote, 6000);
+		const auto in = udp_receive(host, 10s);
+		ASSERT_TRUE(in) << "round " << i;
+		EXPECT_EQ(in->from, remote);
+		from_lan(remote, 6000);
+		const auto out = udp_receive(there, 10s);
+		ASSERT_TRUE(out) << "round " << i;
+		EXPECT_EQ(out->from, (Endpoint{kWan, 6000}));
+	}
+	const Json session = json({"session", "list", "--port", "6000/udp"}).at(0);
+	EXPECT_EQ(session.at("packets_in"), 20);
+	EXPECT_EQ(session.at("packets_out"), 20);
+	EXPECT_EQ(session.at("state"), "established");
+
+	from_lan(remote, 6001); // the host's own first packet from an open port
+	const auto own = udp_receive(there, 10s);
+	ASSERT_TRUE(own);
+	EXPECT_EQ(own->from, (Endpoint{kWan, 6001}));
+	EXPECT_EQ(json({"session", "list", "--port", "6001/udp"}).size(), 1U);
+
+	const Fd &listener = tcp_on(lan1(), 6002);
+	static_cast<void>(listener);
+	from_wan({kRemote3, 5556}, 6002, true);
+	EXPECT_TRUE(eventually(10s, [&] { return json({"session", "list", "--port", "6002/tcp"}).size() == 1; }));
+	EXPECT_EQ(counter("malformed"), 0U);
+}
+
+} // namespace lab
