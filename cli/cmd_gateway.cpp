@@ -19,19 +19,6 @@ std::string absolute(const std::string &path) {
 	return path == "-" ? path : std::filesystem::absolute(path).lexically_normal().string();
 }
 
-Done up(Cli &cli, const std::string &path) {
-	const auto config = read_usable_config(path);
-	if (!config)
-		return tl::unexpected(config.error());
-	std::vector<std::string> notes;
-	const auto gateway = Gateway::up(cli.pin_dir, *config, absolute(path), notes);
-	for (const auto &note : notes)
-		say(cli, note);
-	if (!gateway)
-		return tl::unexpected(gateway.error());
-	return {};
-}
-
 /// Is this stream the journal's (systemd.exec(5), JOURNAL_STREAM)?
 bool is_journal(FILE *file) {
 	const char *stream = std::getenv("JOURNAL_STREAM");
@@ -39,6 +26,20 @@ bool is_journal(FILE *file) {
 	if (stream == nullptr || fstat(fileno(file), &status) != 0)
 		return false;
 	return fmt::format("{}:{}", status.st_dev, status.st_ino) == stream;
+}
+
+Done up(Cli &cli, const std::string &path, bool if_needed) {
+	std::vector<std::string> notes;
+	const auto gateway = if_needed ? Gateway::open_or_up(cli.pin_dir, absolute(path), notes)
+				       : read_usable_config(path).and_then([&](const Config &config) {
+						 return Gateway::up(cli.pin_dir, config, absolute(path), notes);
+					 });
+	const std::string priority = is_journal(cli.err) ? fmt::format("<{}>", LOG_NOTICE) : "";
+	for (const auto &note : notes)
+		say(cli, priority + note);
+	if (!gateway)
+		return tl::unexpected(gateway.error());
+	return {};
 }
 
 Done run(Cli &cli, const std::string &path) {
@@ -68,7 +69,11 @@ void add_up(CLI::App &app, Cli &cli) {
 	auto path = std::make_shared<std::string>(kDefaultConfig);
 	CLI::App *command = with_config(app, "up", "Load, attach, pin and apply, then exit; adopts what is up already",
 					"ptrig up -c /etc/ptrig/ptrig.toml", path);
-	on_command(cli, command, [&cli, path] { return up(cli, *path); });
+	auto if_needed = std::make_shared<bool>(false);
+	command->add_flag(
+		"--if-needed", *if_needed,
+		"Only if no gateway is up, or one that another version has started and this one cannot follow");
+	on_command(cli, command, [&cli, path, if_needed] { return up(cli, *path, *if_needed); });
 }
 
 void add_run(CLI::App &app, Cli &cli) {

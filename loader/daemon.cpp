@@ -146,22 +146,15 @@ void Daemon::tell_manager(const char *state) {
 }
 
 Done Daemon::find_gateway() {
-	auto found = Gateway::open(options_.pin_dir);
-	if (found) {
-		gateway_ = std::move(*found);
-		say(LOG_NOTICE, "following the gateway that is up");
-		return {};
-	}
-	auto config = read_usable_config(options_.config_path);
-	if (!config)
-		return tl::unexpected(config.error());
 	std::vector<std::string> notes;
-	auto started = Gateway::up(options_.pin_dir, *config, options_.config_path, notes);
+	auto found = Gateway::open_or_up(options_.pin_dir, options_.config_path, notes);
 	for (const auto &note : notes)
 		say(LOG_NOTICE, note);
-	if (!started)
-		return within(found.error().what + "; start it", started.error());
-	gateway_ = std::move(*started);
+	if (!found)
+		return tl::unexpected(std::move(found.error()));
+	if (notes.empty())
+		say(LOG_NOTICE, "following the gateway that is up");
+	gateway_ = std::move(*found);
 	return {};
 }
 

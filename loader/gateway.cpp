@@ -52,8 +52,8 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &pa
 	const ptrig_state &now = *looked;
 	if (now.abi != PTRIG_ABI)
 		return fail(fmt::format(
-			"the gateway at {} was started by another version (ABI {}, this one has {}): `ptrig up` "
-			"starts it afresh",
+			"the gateway at {} was started by another version (ABI {}, this one has {}): `ptrig up` or "
+			"`systemctl restart ptrig` starts it afresh",
 			path, now.abi, PTRIG_ABI));
 	if (auto same = check_netns(now, path); !same)
 		return tl::unexpected(std::move(same.error()));

@@ -131,6 +131,10 @@ public:
 	/// status. What was done is appended to `notes` (e.g. started afresh because of another ABI).
 	static Result<Gateway> up(const std::string &pin_dir, const Config &config, const std::string &config_path,
 				  std::vector<std::string> &notes);
+	/// open(); or up() with the file at `config_path`, which is read only then, if there is no gateway or one that
+	/// must be started afresh. `notes` stays empty if it was open().
+	static Result<Gateway> open_or_up(const std::string &pin_dir, const std::string &config_path,
+					  std::vector<std::string> &notes);
 	/// Detach and remove everything; done when there is nothing. kSystem while a daemon runs.
 	static Done down(const std::string &pin_dir);
 

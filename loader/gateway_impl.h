@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <ctime>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -192,6 +193,16 @@ struct Gateway::Impl {
 						   const std::string &config_path, std::vector<std::string> &notes);
 	static Result<std::unique_ptr<Impl>> adopt(const std::string &dir, const Config &config,
 						   const std::string &config_path, std::vector<std::string> &notes);
+	/// New pins, with the first configuration; `make_room`, if any, once they are complete. Called with the lock of
+	/// begin_pins().
+	static Result<std::unique_ptr<Impl>> make(const std::string &dir, const Config &config,
+						  const std::string &config_path,
+						  const std::function<Done()> &make_room,
+						  std::vector<std::string> &notes);
+	/// In place of pins that cannot be adopted, and why. Called with their lock.
+	static Result<std::unique_ptr<Impl>> supersede(const std::string &dir, const std::string &why,
+						       const Config &config, const std::string &config_path,
+						       std::vector<std::string> &notes);
 	/// Would `config` be applied?
 	Done check(const Config &config) const;
 

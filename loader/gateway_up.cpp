@@ -9,6 +9,7 @@
 
 #include "loader/gateway_impl.h"
 #include "loader/system.h"
+#include "loader/usable_config.h"
 
 namespace ptrig {
 
@@ -90,20 +91,38 @@ Result<std::optional<std::string>> why_afresh(const std::string &dir) {
 	return std::nullopt;
 }
 
+/// What can be wrong with a configuration in this network, before any gateway.
+Done check_first(const Config &config) {
+	auto network = read_network();
+	if (!network)
+		return tl::unexpected(std::move(network.error()));
+	if (auto wanted = want_interfaces(config, std::move(*network), {}); wanted.wrong)
+		return tl::unexpected(*wanted.wrong);
+	return {};
+}
+
+/// What of this process's surroundings would stop it half-way.
+Done check_supersede(const std::string &dir, const Config &config) {
+	const auto with_way_out = [](Error error, const char *way_out) -> Done {
+		error.what += way_out;
+		return tl::unexpected(std::move(error));
+	};
+	if (auto alone = check_no_daemon(dir, "starting afresh"); !alone)
+		return with_way_out(std::move(alone.error()), " (`systemctl restart ptrig` does both)");
+	if (auto removable = check_removable(dir); !removable)
+		return with_way_out(std::move(removable.error()),
+				    " (`systemctl restart ptrig-datapath` starts it afresh)");
+	return check_first(config);
+}
+
 } // namespace
 
 /// Everything is made and filled beside `dir` and renamed; only then is it attached.
-Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &dir, const Config &config,
-							    const std::string &config_path,
-							    std::vector<std::string> &notes) {
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::make(const std::string &dir, const Config &config,
+							   const std::string &config_path,
+							   const std::function<Done()> &make_room,
+							   std::vector<std::string> &notes) {
 	const std::string beside = new_pins_path(dir);
-	auto lock = begin_pins(dir);
-	if (!lock)
-		return tl::unexpected(std::move(lock.error()));
-	if (check_pins(dir)) { // another process was quicker
-		remove_pins(beside);
-		return adopt(dir, config, config_path, notes);
-	}
 	const MapSizes sizes = sizes_of(config.gateway);
 	std::unique_ptr<Impl> impl;
 	auto made = Programs::load(sizes, "")
@@ -114,6 +133,7 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &d
 				    impl = std::move(opened);
 				    return impl->first_tables(config, config_path);
 			    })
+			    .and_then([&] { return make_room ? make_room() : Done{}; })
 			    .and_then([&] { return commit_pins(dir); });
 	if (!made) {
 		remove_pins(beside);
@@ -136,27 +156,56 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &d
 	return impl;
 }
 
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &dir, const Config &config,
+							    const std::string &config_path,
+							    std::vector<std::string> &notes) {
+	{
+		const auto lock = begin_pins(dir);
+		if (!lock)
+			return tl::unexpected(lock.error());
+		if (!check_pins(dir))
+			return make(dir, config, config_path, nullptr, notes);
+		remove_pins(new_pins_path(dir)); // another process was quicker
+	}
+	return adopt(dir, config, config_path, notes);
+}
+
+/// The old one serves until the new one is complete: a kernel or a configuration that refuses it costs nothing.
+Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::supersede(const std::string &dir, const std::string &why,
+								const Config &config, const std::string &config_path,
+								std::vector<std::string> &notes) {
+	bool gone = false;
+	const auto make_room = [&] {
+		gone = true;
+		return detach_all(dir, true).and_then([&] { return remove_pins(dir); });
+	};
+	std::vector<std::string> attached;
+	const auto lock = check_supersede(dir, config).and_then([&] { return begin_pins(dir); });
+	auto impl = lock ? make(dir, config, config_path, make_room, attached)
+			 : Result<std::unique_ptr<Impl>>(tl::unexpected(lock.error()));
+	if (!impl)
+		return within(fmt::format("the gateway at {} cannot be taken over ({}) and {}", dir, why,
+					  gone ? "was taken down" : "goes on as it is"),
+			      std::move(impl.error()));
+	notes.push_back(fmt::format(
+		"the gateway that was up cannot be taken over ({}): started afresh, its leases and sessions are lost",
+		why));
+	notes.insert(notes.end(), attached.begin(), attached.end());
+	return impl;
+}
+
 /// The running gateway's maps with this build's programs, filters replaced in place.
 Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::adopt(const std::string &dir, const Config &config,
 							    const std::string &config_path,
 							    std::vector<std::string> &notes) {
-	auto lock = std::make_unique<Result<PinLock>>(lock_pins(dir));
-	if (!*lock)
-		return tl::unexpected(std::move(lock->error()));
+	const auto lock = lock_pins(dir);
+	if (!lock)
+		return tl::unexpected(lock.error());
 	auto why = why_afresh(dir);
 	if (!why)
 		return tl::unexpected(std::move(why.error()));
-	if (*why) {
-		auto removed = check_no_daemon(dir, "starting afresh")
-				       .and_then([&] { return detach_all(dir, true); })
-				       .and_then([&] { return remove_pins(dir); });
-		if (!removed)
-			return tl::unexpected(std::move(removed.error()));
-		notes.push_back(
-			fmt::format("the gateway that was up cannot be taken over ({}): started afresh", **why));
-		lock.reset();
-		return start(dir, config, config_path, notes);
-	}
+	if (*why)
+		return supersede(dir, **why, config, config_path, notes);
 	auto impl = Impl::open(dir);
 	if (!impl)
 		return impl;
@@ -187,16 +236,6 @@ Done Gateway::Impl::check(const Config &config) const {
 	return tables ? Done{} : tl::unexpected(std::move(tables.error()));
 }
 
-/// What can be wrong with a configuration in this network, before any gateway.
-static Done check_first(const Config &config) {
-	auto network = read_network();
-	if (!network)
-		return tl::unexpected(std::move(network.error()));
-	if (auto wanted = want_interfaces(config, std::move(*network), {}); wanted.wrong)
-		return tl::unexpected(*wanted.wrong);
-	return {};
-}
-
 Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, const std::string &config_path,
 			    std::vector<std::string> &notes) {
 	capture_libbpf_log();
@@ -219,6 +258,26 @@ Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, co
 	if (impl.error().what.find("modprobe") != std::string::npos && !complaints.empty())
 		impl.error().what += fmt::format(" (modprobe said: {})", complaints.front());
 	return tl::unexpected(std::move(impl.error()));
+}
+
+Result<Gateway> Gateway::open_or_up(const std::string &pin_dir, const std::string &config_path,
+				    std::vector<std::string> &notes) {
+	auto opened = open(pin_dir);
+	if (opened)
+		return opened;
+	const bool none = opened.error().status == Status::kNoGateway;
+	if (!none) {
+		const auto why = why_afresh(clean_pin_dir(pin_dir));
+		if (!why || !*why)
+			return opened;
+	}
+	const auto config = read_usable_config(config_path);
+	if (!config)
+		return tl::unexpected(config.error());
+	auto started = up(pin_dir, *config, config_path, notes);
+	if (!started && none)
+		return within(opened.error().what + "; start it", std::move(started.error()));
+	return started;
 }
 
 Done Gateway::down(const std::string &pin_dir) {

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "loader/system.h"
 
@@ -241,6 +242,16 @@ Done pin_over(int fd, const std::string &path) {
 		return system_error("pin " + path, code);
 	}
 	return {};
+}
+
+Done check_removable(const std::string &dir) {
+	int code = access(parent_of(dir).c_str(), W_OK) < 0 ? errno : 0;
+	struct statx status {};
+	if (code == 0 && statx(AT_FDCWD, dir.c_str(), AT_SYMLINK_NOFOLLOW, 0, &status) < 0)
+		code = errno;
+	if (code == 0 && status.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		code = EBUSY;
+	return code == 0 ? Done{} : system_error("remove " + dir, code);
 }
 
 Done remove_pins(const std::string &dir) {

@@ -48,6 +48,9 @@ Done commit_pins(const std::string &dir);
 
 /// Pin `fd` at `path` (0600), in place of what is pinned there, at no time with nothing there.
 Done pin_over(int fd, const std::string &path);
+/// Error if remove_pins() could not even begin: `dir` is a mount point, or what it is in is read-only (to a unit's
+/// process). Changes nothing.
+Done check_removable(const std::string &dir);
 /// Unpin all of it and remove the directory; done if it is not there.
 Done remove_pins(const std::string &dir);
 /// Remove what an interrupted start or end left beside `dir`, and `dir` itself if it is empty.

@@ -18,6 +18,8 @@ protected:
 	void expect_refused(const Words &words, const std::string &why);
 	static void set_abi(std::uint32_t abi);
 	static std::uint32_t entries(const std::string &map);
+	/// `ptrig run` as ptrig.service has it: three capabilities, and /sys/fs/bpf read-only but for the pins.
+	Process &run_confined();
 };
 LAB_STORIES(Pins);
 
@@ -79,6 +81,13 @@ TEST_P(Pins, OfOthersAreRefused) {
 	EXPECT_FALSE(std::filesystem::exists(kPins));
 }
 
+Process &Pins::run_confined() {
+	const std::string mounts = "mount --bind " + kPins + " " + kPins + " && mount -o remount,bind,ro /sys/fs/bpf";
+	return background(gw(), {"unshare", "--mount", "sh", "-c",
+				 mounts + " && exec setpriv --bounding-set=-all,+bpf,+net_admin,+perfmon "
+					  "--inh-caps=-all " PTRIG_BIN " run"});
+}
+
 /// For `tc` the pins are of an older version, as after an upgrade; for `xdp` of a newer one, as after the way back.
 TEST_P(Pins, OfAnotherVersionAreStartedAfresh) {
 	up(game());
@@ -87,16 +96,58 @@ TEST_P(Pins, OfAnotherVersionAreStartedAfresh) {
 	set_abi(other);
 	const std::string abis = "ABI " + std::to_string(other) + ", this one has " + std::to_string(PTRIG_ABI);
 	for (const Words &words : {Words{"status"}, {"apply"}, {"lease", "list"}, {"export"}})
-		expect_refused(words, "was started by another version (" + abis + "): `ptrig up` starts it afresh");
+		expect_refused(words, "was started by another version (" + abis +
+					      "): `ptrig up` or `systemctl restart ptrig` starts it afresh");
+	const Output short_of_files = run(gw(), {"prlimit", "--nofile=20", PTRIG_BIN, "up"});
+	EXPECT_EQ(short_of_files.status, 1);
+	EXPECT_NE(short_of_files.err.find("cannot be taken over (" + abis + ") and goes on as it is: "),
+		  std::string::npos)
+		<< short_of_files.err;
 	EXPECT_EQ(who_gets_udp(6000), "lan1") << "what is up goes on meanwhile";
 	const Output up = ptrig({"up"});
 	EXPECT_EQ(up.status, 0) << up.err;
-	EXPECT_NE(up.err.find("the gateway that was up cannot be taken over (" + abis + "): started afresh\n"),
+	EXPECT_NE(up.err.find("the gateway that was up cannot be taken over (" + abis +
+			      "): started afresh, its leases and sessions are lost\n"),
 		  std::string::npos)
 		<< up.err;
 	EXPECT_EQ(leases(), Json::array());
 	EXPECT_EQ(who_gets_udp(6000), "gateway");
 	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+}
+
+/// It cannot begin anew, so it changes nothing; the unit's privileged step before it does.
+TEST_P(Pins, OfAnotherVersionUnderTheUnit) {
+	up(game("timeout = '60s'"));
+	trigger(lan1());
+	const Fd remote = start_talk(lan1());
+	const std::uint32_t other = xdp() ? PTRIG_ABI + 1 : PTRIG_ABI - 1;
+	set_abi(other);
+	const std::string abis = "(ABI " + std::to_string(other) + ", this one has " + std::to_string(PTRIG_ABI) + ")";
+	const auto end = run_confined().wait(30s);
+	ASSERT_TRUE(end);
+	EXPECT_EQ(end->status, 1);
+	EXPECT_EQ(end->err, "ptrig: run: the gateway at " + kPins + " cannot be taken over " + abis +
+				    " and goes on as it is: remove " + kPins +
+				    ": Read-only file system (`systemctl restart ptrig-datapath` starts it afresh)\n");
+	EXPECT_TRUE(talk(remote, udp_on(lan1(), 6000)));
+	EXPECT_EQ(who_gets_udp(6001), "lan1");
+
+	EXPECT_EQ(ptrig({"up", "--if-needed", "-c", "/nonexistent.toml"}).status, 2);
+	EXPECT_EQ(who_gets_udp(6002), "lan1") << "a wrong file closed it";
+	const Output before = ptrig({"up", "--if-needed"});
+	EXPECT_EQ(before.status, 0);
+	EXPECT_EQ(before.err.find("the gateway that was up cannot be taken over " + abis +
+				  ": started afresh, its leases and sessions are lost\n"),
+		  0U)
+		<< before.err;
+	Process &daemon = run_confined();
+	EXPECT_TRUE(eventually(30s, [&] { return daemon.err().find("ready") != std::string::npos; })) << daemon.err();
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	trigger(lan1());
+	const Output again = ptrig({"up", "--if-needed", "-c", "/nonexistent.toml"});
+	EXPECT_EQ(again.status, 0);
+	EXPECT_EQ(again.err, "") << "it is not needed";
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 

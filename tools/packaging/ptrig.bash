@@ -74,7 +74,8 @@ _ptrig() {
 	"lease close") _ptrig_words "$(_ptrig_rules) --host --remote --kill" ;;
 	"session list") _ptrig_words "--rule --host --port --json" ;;
 	"session close") _ptrig_words "--rule --host --remote --all" ;;
-	"up "* | "run "*) _ptrig_words "-c" ;;
+	"up "*) _ptrig_words "-c --if-needed" ;;
+	"run "*) _ptrig_words "-c" ;;
 	"check "* | "apply "*) COMPREPLY=($(compgen -f -- "$cur") $(compgen -W "-n --json" -- "$cur")) ;;
 	*) _ptrig_words "--json" ;;
 	esac
