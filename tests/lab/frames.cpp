@@ -153,6 +153,11 @@ void FrameSender::add(const MacBytes &from, const Shot &shot) {
 	// A fragment's is none, which UDP allows: the rest of its datagram may be anything.
 	const std::uint16_t check = shot.piece && !shot.tcp ? 0 : folded(sum);
 	put(bytes, kTransport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
+	if (!priority_)
+		return;
+	constexpr std::array<std::uint8_t, 4> kTag{0x81, 0x00, 0xa0, 0x00};
+	std::copy_backward(bytes.begin() + 12, bytes.end() - kTag.size(), bytes.end());
+	std::copy(kTag.begin(), kTag.end(), bytes.begin() + 12);
 }
 
 /// One by one: each is on its way when the call returns.

@@ -45,6 +45,8 @@ public:
 	FrameSender(const NetNs &where, const std::string &device, const MacBytes &to,
 		    FrameBytes bytes = FrameBytes::copied);
 	void add(const MacBytes &from, const Shot &shot);
+	/// From now on each frame has an IEEE 802.1Q tag that is only a priority: VLAN 0.
+	void tag_priority() { priority_ = true; }
 	size_t waiting() const { return frames_.size(); }
 	/// Send what was added, each frame once. How many of them the device refused.
 	unsigned send();
@@ -59,6 +61,7 @@ private:
 
 	Fd socket_;
 	MacBytes to_;
+	bool priority_ = false;
 	std::shared_ptr<std::uint8_t> ring_; ///< of slots, if the bytes are shared
 	unsigned next_slot_ = 0;
 	std::vector<Frame> frames_;
