@@ -13,8 +13,9 @@ namespace ptrig::test {
 namespace {
 
 constexpr unsigned kRoundSteps = 500;
-/// Real time passes too: what a round shows after that much of it proves nothing and is not looked at.
+/// Real time passes too: what a round shows after that much of it proves nothing, and it is begun again.
 constexpr std::uint64_t kRoundNs = 200000000;
+constexpr unsigned kTries = 3;
 
 std::uint64_t setting(const char *name, std::uint64_t otherwise) {
 	const char *text = std::getenv(name);
@@ -25,14 +26,16 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 	const std::uint64_t wanted = setting("PTRIG_MODEL_STEPS", 40000);
 	const std::uint64_t first = setting("PTRIG_MODEL_SEED", 1);
 	std::uint64_t done = 0, late = 0;
+	unsigned tries = 0;
 	std::printf("PTRIG_MODEL_SEED=%llu\n", static_cast<unsigned long long>(first));
-	for (std::uint64_t seed = first; done < wanted && late <= wanted / 4 && !HasFailure(); seed++) {
+	for (std::uint64_t seed = first; done < wanted && late <= 10 + done / kRoundSteps && !HasFailure();) {
 		begin(seed);
 		model::Gateway gateway(config_, kWan);
 		gateway.neighbour(kHost, kHostMac);
 		gateway.neighbour(kHost2, kHost2Mac);
 		const std::uint64_t began = now_ns();
 		bool in_time = true;
+		std::uint64_t steps = 0;
 		for (unsigned n = 0; n < kRoundSteps && in_time && !HasFailure(); n++) {
 			const Input in = random_packet(gateway);
 			if (pick(8) == 0)
@@ -54,15 +57,21 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 				ADD_FAILURE() << "PTRIG_MODEL_SEED=" << seed << " step " << n << '\n'
 					      << shown(config_, in) << '\n'
 					      << difference;
-			done += in_time;
+			steps += in_time;
 		}
+		if (!in_time && ++tries < kTries)
+			continue;
+		tries = 0;
+		seed++;
+		done += steps;
 		late += !in_time;
 		if (in_time)
 			check_books();
 	}
 	without_xdp();
-	EXPECT_GE(done, wanted) << late << " rounds were too slow to count";
-	std::printf("%llu steps agree\n", static_cast<unsigned long long>(done));
+	EXPECT_GE(done, wanted);
+	std::printf("%llu steps agree; rounds that were too slow to be looked at to their end: %llu\n",
+		    static_cast<unsigned long long>(done), static_cast<unsigned long long>(late));
 }
 
 } // namespace
