@@ -187,6 +187,18 @@ TEST_F(Precedence, TheEntryThatKeepsTheTupleIsNothingToAFirewall) {
 		<< "as long as the session: " << line;
 }
 
+TEST_F(Precedence, ASessionThatFindsNoPlaceKeepsNoTuple) {
+	use({.sessions = 1});
+	granted({media()});
+	forget_flows();
+	ASSERT_EQ(knock(7000), PTRIG_OPENED);
+	ASSERT_EQ(knock(7001), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kReply), PTRIG_ESTABLISHED);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 16384, .dport = 7001}), PTRIG_SESSIONS_FULL);
+	EXPECT_NE(flows().find("sport=7000"), std::string::npos) << flows();
+	EXPECT_EQ(flows().find("sport=7001"), std::string::npos) << flows();
+}
+
 TEST_F(Precedence, AResetLeavesNoEntryForHours) {
 	const auto entry = [] {
 		const std::string all = flows();
