@@ -256,8 +256,8 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 		pt_session_uncount(key, &lan_side, wan_side.packets, wan_side.bytes);
 		if (f->hairpin)
 			pt_client_forget(key, &lan_side);
-		else
-			pt_conntrack_claim(skb, key, &lan_side, 0); /* claimed for nothing */
+		else if (err != -PT_EEXIST) /* a session that was quicker keeps the tuple */
+			pt_conntrack_claim(skb, key, &lan_side, 0);
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;
 	}
 	return PTRIG_ESTABLISHED;

@@ -199,6 +199,22 @@ TEST_F(Precedence, ASessionThatFindsNoPlaceKeepsNoTuple) {
 	EXPECT_EQ(flows().find("sport=7001"), std::string::npos) << flows();
 }
 
+TEST_F(Precedence, ASessionThatCameTooLateLeavesTheOthersTuple) {
+	Rule first = media(), second = ident();
+	second.trigger = {udp(5061)};
+	second.open = first.open;
+	apply({first, second}, 1);
+	ASSERT_EQ(trigger(kA, Udp{.dport = 5060}), PTRIG_GRANTED);
+	ASSERT_EQ(trigger(kB, Udp{.dport = 5061}), PTRIG_GRANTED);
+	forget_flows();
+	const Packet answer = kFromHost / kHostToRemote / kReply;
+	ASSERT_EQ(knock(7000), PTRIG_OPENED) << "to A";
+	ASSERT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_OPENED) << "B was quicker";
+	ASSERT_NE(flows().find("sport=7000"), std::string::npos) << flows();
+	EXPECT_EQ(lan_in(answer), PTRIG_FLOW_KNOWN);
+	EXPECT_NE(flows().find("sport=7000"), std::string::npos) << "B's session lives, and its claim: " << flows();
+}
+
 TEST_F(Precedence, AResetLeavesNoEntryForHours) {
 	const auto entry = [] {
 		const std::string all = flows();
