@@ -76,6 +76,11 @@ struct pt_tuple {
 	__be16 sport;
 	__be16 dport;
 };
+static __always_inline struct pt_tuple pt_tuple_of(const struct pt_pkt *p) {
+	struct pt_tuple t = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
+
+	return t;
+}
 static __always_inline struct bpf_sock_tuple *pt_sock_tuple(const struct pt_tuple *t) {
 	return (struct bpf_sock_tuple *)t;
 }

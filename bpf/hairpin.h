@@ -62,7 +62,7 @@ static __noinline __u32 pt_hairpin_via(struct __sk_buff *skb, const struct pt_fl
 /* Nobody else's: no socket of the gateway's, no flow of the kernel's. */
 static __noinline enum ptrig_reason pt_hairpin_free(struct __sk_buff *skb, const struct pt_pkt *p, __be32 host,
 						    __be16 port) {
-	struct pt_tuple wan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
+	struct pt_tuple wan = pt_tuple_of(p);
 
 	if (pt_socket_takes(skb, &wan, p->proto))
 		return PTRIG_LOCAL_SOCKET;

@@ -85,7 +85,7 @@ static __always_inline enum ptrig_reason pt_open_free(struct __sk_buff *skb, con
 /* The same for a packet from the WAN; a function of its own, which has its own stack. */
 static __noinline enum ptrig_reason pt_open_wan_free(struct __sk_buff *skb, const struct pt_pkt *p, __be32 host,
 						     __be16 port) {
-	struct pt_tuple wan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
+	struct pt_tuple wan = pt_tuple_of(p);
 	struct pt_tuple lan = {.saddr = host, .daddr = p->saddr, .sport = port, .dport = p->sport};
 
 	return pt_open_free(skb, &wan, &lan, p->proto);
@@ -184,7 +184,7 @@ static __always_inline bool pt_halfopen_over(const struct ptrig_session_key *key
 /* Is the WAN tuple of a packet that a half-open session leads to `to` another's by now? */
 static __noinline bool pt_halfopen_taken(struct __sk_buff *skb, const struct pt_flow *f,
 					 const struct ptrig_session *to) {
-	struct pt_tuple wan = {.saddr = f->p.saddr, .daddr = f->p.daddr, .sport = f->p.sport, .dport = f->p.dport};
+	struct pt_tuple wan = pt_tuple_of(&f->p);
 
 	return pt_conntrack_takes(skb, &wan, f->p.proto, to->addr, to->port) == PT_ANOTHERS;
 }
@@ -357,7 +357,7 @@ __noinline int pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 	    !pt_nexthop_from(skb, p->saddr, p->daddr, skb->ifindex, &f->hop) || f->hop.oif != wan_ifindex)
 		return PT_GO_ON;
 	struct pt_tuple wan = {.saddr = p->daddr, .daddr = wan_address, .sport = p->dport, .dport = o.port};
-	struct pt_tuple lan = {.saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport};
+	struct pt_tuple lan = pt_tuple_of(p);
 
 	if (pt_open_free(skb, &wan, &lan, p->proto) != PT_GO_ON)
 		return PT_GO_ON;

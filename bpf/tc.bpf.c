@@ -60,12 +60,12 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 
 /* What a session's packet may be besides: one that offers a segment's size, a trigger. */
 static __always_inline void pt_session_also(struct __sk_buff *skb, struct pt_flow *f) {
-	__u32 entry =
-		f->asks ? pt_port_entry(&pt_trig_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport))
-			: 0;
-
 	if (f->p.tcp_flags & PT_TCP_SYN)
 		pt_mss_clamp(skb, f);
+	if (!f->asks)
+		return;
+	__u32 entry = pt_port_entry(&pt_trig_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport));
+
 	if (entry)
 		pt_trigger_note(skb, &f->p, f->l3, f->gen, entry);
 }

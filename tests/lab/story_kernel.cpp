@@ -250,11 +250,9 @@ TEST_P(Kernel, FlowTableBesideIt) {
 	up(game());
 	works();
 
-	const Fd &listener = tcp_on(wan(), 8080);
-	const Connection out = tcp_connect(lan2(), {kRemote1, 8080}, {}, patient(5s));
-	const auto in = tcp_accept(listener, patient(5s));
-	ASSERT_TRUE(out && in);
-	EXPECT_TRUE(exchange(out.socket, *in, kTransfer, patient(20s)));
+	const auto ends = connect_out(lan2(), {kRemote1, 8080}, 0, patient(5s));
+	ASSERT_TRUE(ends);
+	EXPECT_TRUE(exchange(ends->first, ends->second, kTransfer, patient(20s)));
 	EXPECT_NE(must(gw(), {"conntrack", "-L", "-p", "tcp"}).find("[OFFLOAD]"), std::string::npos)
 		<< "ordinary traffic is no longer offloaded";
 
