@@ -130,16 +130,39 @@ Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	now.applied_ns = boot_now_ns();
 	std::atomic_ref<std::uint32_t>(now.active).store(idle, std::memory_order_release);
 	now.generation = static_cast<std::uint32_t>(next->generation);
-	// From here on the new set is live: the rest tidies up, and the next switch or sweep does it if this one
-	// cannot.
+	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
+	// From here on the new set is live: the rest tidies up, and the daemon, the next switch or the next sweep does
+	// it if this one cannot.
 	ptrig_admin look{};
 	look.op = PTRIG_ADMIN_LOOK;
 	run_admin(dir, look);
 	if (wait_for_programs())
 		purge_sets(dir, next->first_set, next->next_set);
-	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
 	remember(idle, std::move(next));
 	return {};
+}
+
+Result<std::uint32_t> Gateway::Impl::settle(const Live &after, const Network &network,
+					    std::shared_ptr<const Live> before) {
+	auto map = MappedArray<ptrig_state>::open(dir, "pt_state");
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	ptrig_state &now = (*map)[0];
+	const auto generation = static_cast<std::uint32_t>(after.generation);
+	if (now.settled == generation)
+		return 0;
+	// They are pinned until the next are prepared, which is not before this is done.
+	if (!before)
+		before = read_live(dir, now.active ^ 1).value_or(nullptr);
+	std::uint32_t count = 0;
+	if (before && before->generation + 1 == after.generation) {
+		auto ended = end_disallowed(dir, *before, after, network);
+		if (!ended)
+			return ended;
+		count = *ended;
+	}
+	now.settled = generation;
+	return count;
 }
 
 Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::string &config_path,
@@ -156,6 +179,8 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	auto tables = compile_after(config, **before);
 	if (!tables)
 		return tl::unexpected(std::move(tables.error()));
+	if (auto settled = settle(**before, wanted->network, nullptr); !settled)
+		return tl::unexpected(std::move(settled.error()));
 	const auto next = next_live(config, config_path, *tables, **before, first_set_after(**before));
 	if (auto prepared = prepare(*tables, *next, **before); !prepared)
 		return tl::unexpected(std::move(prepared.error()));
@@ -176,7 +201,7 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	if (!options.quiet)
 		append(result.notes, notes_of(*wanted, attached->conditions));
 	auto closed = end_of_wan(dir, attached->gone, result.notes);
-	auto ended = end_disallowed(dir, **before, *next, wanted->network);
+	auto ended = settle(*next, wanted->network, *before);
 	if (!closed || !ended)
 		result.notes.push_back("the new rules are live, but what they end could not be ended at once: " +
 				       (closed ? ended.error().what : closed.error().what));
@@ -255,6 +280,11 @@ Result<std::optional<std::vector<std::string>>> Gateway::reconcile() {
 	std::vector<std::string> lines = std::move(attached->lines);
 	if (auto closed = end_of_wan(impl_->dir, attached->gone, lines); !closed)
 		return tl::unexpected(std::move(closed.error()));
+	auto ended = impl_->settle(**live, wanted->network, nullptr);
+	if (!ended)
+		return tl::unexpected(std::move(ended.error()));
+	if (*ended > 0)
+		lines.push_back(fmt::format("{} leases ended that the rules do not allow any more", *ended));
 	std::set<std::string> conditions(attached->conditions.begin(), attached->conditions.end());
 	for (const auto &condition : conditions)
 		if (!impl_->told.count(condition))

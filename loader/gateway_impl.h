@@ -225,6 +225,9 @@ struct Gateway::Impl {
 	Done prepare(const Tables &tables, const Live &next, const Live &before) const;
 	/// Make it the active one.
 	Done flip(std::shared_ptr<const Live> next);
+	/// End the leases that the active rules, `after`, do not allow any more, unless that is done. `before`: those
+	/// that they replaced, null to read them. Returns how many.
+	Result<std::uint32_t> settle(const Live &after, const Network &network, std::shared_ptr<const Live> before);
 
 private:
 	/// What live() finds from now on, without reading what this process has just written.

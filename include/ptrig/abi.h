@@ -113,7 +113,7 @@ struct ptrig_state {
 	__u32 generation; /* counts the switches */
 	__u64 applied_ns;
 	__u32 hash_seed; /* of pt_fast */
-	__u32 pad;
+	__u32 settled;   /* the last switch whose leases that it does not allow any more have been ended */
 };
 
 /* pt_usage[0]: how much is in use. */

@@ -1,9 +1,13 @@
 // Changing the rules of a living gateway: apply, rule …, export; under traffic, and with as many rules as there can be.
+#include <atomic>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
+#include "include/ptrig/abi.h"
+#include "loader/map.h"
 #include "tests/lab/flow.h"
 #include "tests/lab/lab.h"
 
@@ -12,8 +16,26 @@ namespace lab {
 class Apply : public Lab {
 protected:
 	std::string read(const std::string &path) const;
+	/// Rules that let lan1 trigger no more are applied, by a process that is killed at the switch; whether it was,
+	/// and lan1's lease is still there for somebody else to end.
+	bool kill_at_switch(const std::string &rules);
 };
 LAB_STORIES(Apply);
+
+bool Apply::kill_at_switch(const std::string &rules) {
+	auto state = ptrig::MappedArray<ptrig_state>::open(kPins, "pt_state");
+	const std::atomic_ref<std::uint32_t> active((*state)[0].active);
+	const std::uint32_t before = active;
+	write("/run/fewer.toml", config(rules));
+	Process writer(gw(), {PTRIG_BIN, "apply", "/run/fewer.toml"});
+	const auto deadline = Clock::now() + patient(20s);
+	while (active == before && Clock::now() < deadline)
+		continue;
+	writer.signal(SIGKILL);
+	EXPECT_NE(active, before) << writer.err();
+	const auto ended = writer.wait(10s);
+	return ended && ended->status == 128 + SIGKILL && (*state)[0].settled != (*state)[0].generation;
+}
 
 std::string Apply::read(const std::string &path) const {
 	std::ostringstream text;
@@ -130,6 +152,34 @@ TEST_P(Apply, ChangedPoliciesHoldForTheLivingLease) {
 	EXPECT_EQ(ptrig({"rule", "set", "game", "--sources", host2() + "/32"}).status, 0);
 	EXPECT_EQ(who_gets_udp(6000), "gateway") << "the host is no longer allowed";
 	EXPECT_EQ(leases(), Json::array());
+}
+
+TEST_P(Apply, WhatAKilledOneWouldHaveEndedEnds) {
+	const std::string others_only = game("sources = ['192.168.77.99']");
+	for (const bool by_daemon : {false, true}) {
+		bool killed = false;
+		for (int i = 0; i < 20 && !killed; i++) {
+			if (i == 0)
+				up(game());
+			else
+				apply(game());
+			trigger(lan1());
+			killed = kill_at_switch(others_only);
+		}
+		ASSERT_TRUE(killed) << "it was never killed between the two";
+		EXPECT_EQ(leases("game").size(), 1U);
+		if (by_daemon) {
+			const Process &daemon = background(gw(), {PTRIG_BIN, "run"});
+			EXPECT_TRUE(eventually(10s, [&] { return leases("game").empty(); })) << daemon.err();
+			EXPECT_NE(daemon.err().find("1 leases ended that the rules do not allow any more"),
+				  std::string::npos)
+				<< daemon.err();
+		} else {
+			apply(others_only);
+		}
+		EXPECT_EQ(leases("game"), Json::array());
+		EXPECT_EQ(who_gets_udp(6000), "gateway");
+	}
 }
 
 TEST_P(Apply, DryRunOnlyPrints) {
