@@ -9,6 +9,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "include/ptrig/abi.h"
+#include "loader/map.h"
 #include "loader/xdp.h"
 
 namespace lab {
@@ -154,6 +156,10 @@ void Lab::start_afresh() {
 	if (ground_->up_with) {
 		EXPECT_EQ(ptrig({"down"}).status, 0);
 	}
+}
+
+void Lab::set_abi(std::uint32_t abi) {
+	(*ptrig::MappedArray<ptrig_state>::open(kPins, "pt_state"))[0].abi = abi;
 }
 
 void Lab::sysctl(const std::string &key, const std::string &value) {

@@ -79,6 +79,8 @@ protected:
 	/// from the last story is adopted, by `ptrig apply`, if the [gateway] section is the same.
 	void up(const std::string &rules, const std::string &gateway = "", const std::string &tables = "");
 	void start_afresh(); ///< no gateway is up then
+	/// As if a version with this layout of the maps had made the gateway that is up.
+	static void set_abi(std::uint32_t abi);
 	/// `ptrig run`, once it has said that it is ready.
 	Process &run_daemon();
 	/// `ptrig monitor -j`, once it is connected: its output begins with the event of an `apply`.

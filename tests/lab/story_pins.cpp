@@ -16,7 +16,6 @@ class Pins : public Lab {
 protected:
 	/// A command that must fail in one line, which has these words.
 	void expect_refused(const Words &words, const std::string &why);
-	static void set_abi(std::uint32_t abi);
 	static std::uint32_t entries(const std::string &map);
 	/// `ptrig run` as ptrig.service has it: three capabilities, and /sys/fs/bpf read-only but for the pins.
 	Process &run_confined();
@@ -28,10 +27,6 @@ void Pins::expect_refused(const Words &words, const std::string &why) {
 	EXPECT_EQ(output.status, 1) << words.front() << ": " << output.out << output.err;
 	EXPECT_NE(output.err.find(why), std::string::npos) << words.front() << ": " << output.err;
 	EXPECT_EQ(std::count(output.err.begin(), output.err.end(), '\n'), 1) << words.front() << ": " << output.err;
-}
-
-void Pins::set_abi(std::uint32_t abi) {
-	(*ptrig::MappedArray<ptrig_state>::open(kPins, "pt_state"))[0].abi = abi;
 }
 
 std::uint32_t Pins::entries(const std::string &map) {

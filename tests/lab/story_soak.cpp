@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "include/ptrig/abi.h"
 #include "tests/lab/flow.h"
 #include "tests/lab/soak.h"
 
@@ -126,7 +127,7 @@ TEST_P(Soak, KilledWhileStartingOrEnding) {
 	ASSERT_EQ(ptrig({"down"}).status, 0);
 	const milliseconds down_time = since(start);
 
-	unsigned works_again = 0, half_up = 0, half_down = 0;
+	unsigned works_again = 0, half_up = 0, half_replaced = 0, half_down = 0;
 	const auto kill_at_random = [&](const Words &words, milliseconds time) {
 		Process process(gw(), words);
 		const bool late = random() % 2 == 0; // most of what stays behind is made towards the end
@@ -136,14 +137,21 @@ TEST_P(Soak, KilledWhileStartingOrEnding) {
 		EXPECT_TRUE(process.wait(10s));
 		EXPECT_TRUE(try_trigger(lan1(), {kRemote1, 9})) << "ordinary traffic does not pass";
 	};
-	for (unsigned i = 0; i < wanted && !HasFailure(); i++) {
-		kill_at_random({PTRIG_BIN, random() % 2 == 0 ? "up" : "run"}, up_time);
-		half_up += std::filesystem::exists(kPins);
+	const auto up_works = [&] {
 		const Output up = ptrig({"up"});
 		EXPECT_EQ(up.status, 0) << up.err;
 		EXPECT_EQ(json({"status"}).at("rules"), 1);
 		trigger(lan1());
 		EXPECT_EQ(who_gets_udp(6000), "lan1");
+	};
+	for (unsigned i = 0; i < wanted && !HasFailure(); i++) {
+		kill_at_random({PTRIG_BIN, random() % 2 == 0 ? "up" : "run"}, up_time);
+		half_up += std::filesystem::exists(kPins);
+		up_works();
+		set_abi(random() % 2 == 0 ? PTRIG_ABI + 1 : PTRIG_ABI - 1);
+		kill_at_random({PTRIG_BIN, "up", "--if-needed"}, up_time);
+		half_replaced += ptrig({"status"}).status != 0;
+		up_works();
 		kill_at_random({PTRIG_BIN, "down"}, down_time);
 		half_down += std::filesystem::exists(kPins);
 		const Output down = ptrig({"down"});
@@ -153,7 +161,8 @@ TEST_P(Soak, KilledWhileStartingOrEnding) {
 		works_again += !HasFailure();
 	}
 	report("killed while starting " + std::to_string(wanted) + " times (" + std::to_string(half_up) +
-	       " left something), while ending as often (" + std::to_string(half_down) +
+	       " left something), while replacing another version as often (" + std::to_string(half_replaced) +
+	       " had not come to their end), while ending as often (" + std::to_string(half_down) +
 	       " left something), worked again after " + std::to_string(works_again));
 }
 
