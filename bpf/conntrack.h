@@ -137,8 +137,8 @@ static __noinline enum pt_whose pt_conntrack_takes(struct __sk_buff *skb, const 
 
 /*
  * Tell conntrack that a session's tuple remote -> WAN port is in use, so that masquerade gives it to nobody: an
- * unreplied entry without NAT, which is to the firewall what no entry is. Renews it if it is there. False: it is
- * another's. `key` and `lan` are the session's LAN side.
+ * unreplied entry without NAT, which is to the firewall what no entry is. Renews it if it is there; no time gives the
+ * tuple back. False: it is another's. `key` and `lan` are the session's LAN side.
  */
 static __noinline bool pt_conntrack_claim(struct __sk_buff *skb, const struct ptrig_session_key *key,
 					  const struct ptrig_session *lan, __u64 time_ns) {
@@ -155,6 +155,8 @@ static __noinline bool pt_conntrack_claim(struct __sk_buff *skb, const struct pt
 		bpf_ct_release(ct);
 		return whose != PT_ANOTHERS;
 	}
+	if (!time_ms)
+		return true;
 	opts.dir = 0;
 	opts.error = 0;
 	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, pt_sock_tuple(&t), sizeof(t), &opts, sizeof(opts));
@@ -163,9 +165,17 @@ static __noinline bool pt_conntrack_claim(struct __sk_buff *skb, const struct pt
 		return true;
 	bpf_ct_set_timeout(fresh, time_ms);
 	ct = bpf_ct_insert_entry(fresh);
-	if (ct)
+	if (ct) {
 		bpf_ct_release(ct);
-	return true;
+		return true;
+	}
+	ct = pt_conntrack_find(skb, &t, key->proto, &opts); /* somebody else was quicker */
+	if (!ct)
+		return true;
+	bool anothers = pt_conntrack_whose(ct, &opts, key->saddr, key->sport) == PT_ANOTHERS;
+
+	bpf_ct_release(ct);
+	return !anothers;
 }
 
 /* Does the gateway itself listen, or talk, on this tuple (remote -> WAN port)? */

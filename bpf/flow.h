@@ -21,8 +21,8 @@ struct pt_flow {
 	__u32 side;
 	__u32 gen;
 	__u32 ticks; /* after a look: for how long XDP may do without another */
+	__u32 asks;  /* the rule of a session that the host has begun: its packet may be a trigger as well */
 	bool ended;  /* a session of this packet was found, but it is over */
-	bool asks;   /* a session that the host has begun: its packet may be a trigger as well */
 	/* Between a lease's host and a client on the LAN. The client's packet is looked at as it would come back from
 	 * the WAN: with side WAN, and in `p` the WAN address and the client's port there as its source. */
 	bool hairpin;
@@ -211,7 +211,7 @@ static __always_inline bool pt_flow_renew(struct __sk_buff *skb, struct pt_flow 
 		return false;
 	bool counts = !(f->p.tcp_flags & PT_TCP_NO_GRANT);
 
-	f->asks = lan->flags & PTRIG_SESSION_OWN;
+	f->asks = lan->flags & PTRIG_SESSION_OWN ? lan->rule : 0;
 	if (lease && rule && counts && lease->info.host == f->p.saddr &&
 	    (rule->flags & PTRIG_RULE_REFRESH_TRAFFIC ||
 	     (!f->hairpin && !f->asks &&
@@ -233,6 +233,14 @@ static __always_inline bool pt_flow_over(const struct ptrig_session *lan, __u64 
 					 const struct ptrig_config *config, __u64 now) {
 	return !seen || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) || cut ||
 	       !pt_wan_address(lan->oif, lan->addr);
+}
+
+/* End an established session and give its tuple back to conntrack. */
+static __always_inline void pt_flow_end(struct __sk_buff *skb, const struct ptrig_session_key *key,
+					struct ptrig_session *lan, __u64 seen) {
+	if (seen && !(lan->flags & PTRIG_SESSION_HAIRPIN))
+		pt_conntrack_claim(skb, key, lan, 0);
+	pt_established_end(key, lan, seen);
 }
 
 /*
@@ -261,12 +269,15 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	__u8 kill = pt_flow_kill(lan, rule);
 	bool over = pt_flow_over(lan, seen, f->p.proto, kill && !lease, config, now);
 
-	/* The same ports again for a new connection, before the old one's 10 s are over. */
-	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p))
+	/* The same ports again for a new connection, before the old one's 10 s are over. A remote's RST may be forged,
+	 * and its SYN: the host, which answers, tells. */
+	if (lan->state == PTRIG_SESSION_CLOSING && pt_packet_plain_syn(&f->p) &&
+	    (from_lan || lan->flags & wan->flags & PTRIG_SESSION_FIN))
 		over = true;
-	lan->flags = (lan->flags & ~PTRIG_SESSION_KILL) | kill;
+	if ((lan->flags & PTRIG_SESSION_KILL) != kill) /* another CPU may be just noting a FIN */
+		lan->flags ^= PTRIG_SESSION_KILL;
 	if (over) {
-		pt_established_end(lan_key, lan, seen);
+		pt_flow_end(skb, lan_key, lan, seen);
 		return PTRIG_SESSION_ENDED;
 	}
 	if (f->p.proto == IPPROTO_TCP)
@@ -284,7 +295,7 @@ __noinline int pt_flow_look(struct __sk_buff *skb, struct pt_flow *f, struct ptr
 	if (!from_lan && (moved || (lease && lease->info.host == s->addr && pt_flow_stranger(&f->hop, &lease->info)))) {
 		if (lease && rule)
 			pt_lease_end_now(lease, rule->id, s->lease, PTRIG_HOST_CHANGED, now);
-		pt_established_end(lan_key, lan, lan->seen_ns);
+		pt_flow_end(skb, lan_key, lan, lan->seen_ns);
 		return PTRIG_SESSION_ENDED;
 	}
 	__u32 via = from_lan ? 0 : pt_flow_via(&f->hop, s->addr);

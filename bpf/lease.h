@@ -181,7 +181,9 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 		return;
 	}
 	if (live && who == PT_CLAIM_SAME) {
-		pt_lease_follow(info, t);
+		/* A session stays with its WAN, wherever its host's new flows leave by now. */
+		if (!(t->c.flags & PTRIG_CAND_SESSION))
+			pt_lease_follow(info, t);
 		pt_lease_renew(info, t->now, tick);
 		d->reason = PTRIG_REFRESHED;
 		return;

@@ -375,15 +375,20 @@ __noinline int pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 	lan_side.bytes = p->len;
 	pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
-	if (pt_established_insert(&key, &lan_side, &wan_side)) {
+	int err = -PT_EEXIST;
+
+	if (pt_conntrack_claim(skb, &key, &lan_side, pt_session_idle_ns(&lan_side, p->proto, o.config)))
+		err = pt_established_insert(&key, &lan_side, &wan_side);
+	if (err) {
+		if (err != -PT_EEXIST)
+			pt_conntrack_claim(skb, &key, &lan_side, 0);
 		__sync_fetch_and_add(&o.lease->sessions, -1);
 		pt_host_sub(p->saddr, PT_HOST_SESSIONS);
 		return PT_GO_ON;
 	}
 	if (o.rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
 		pt_lease_touch(o.lease, o.lease->info.id, o.now);
-	f->asks = true;
-	pt_conntrack_claim(skb, &key, &lan_side, pt_session_idle_ns(&lan_side, p->proto, o.config));
+	f->asks = o.rule->id;
 	return pt_flow_finish(skb, f, wan_address, o.port, PTRIG_OPENED);
 }
 

@@ -228,8 +228,10 @@ static __always_inline void pt_session_track(struct ptrig_session *s, struct ptr
 					     struct ptrig_session *wan, __u8 flags, __u32 side, __u64 now) {
 	__u8 state = lan->state;
 
-	if (flags & PT_TCP_FIN)
+	if (flags & PT_TCP_FIN) {
 		s->flags |= PTRIG_SESSION_FIN;
+		__sync_fetch_and_add(&s->fast, 0); /* a barrier: of two FINs at once, one sees the other */
+	}
 	bool fins = lan->flags & wan->flags & PTRIG_SESSION_FIN;
 
 	if (flags & PT_TCP_RST || fins) {

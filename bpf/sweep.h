@@ -86,6 +86,20 @@ static __always_inline void pt_sweep_lease_forget(const struct pt_sweep *w, cons
 		__sync_fetch_and_add(&usage->leases, -1);
 }
 
+/* Has the lease's WAN address gone? A trigger may be writing one part of it after the other: under the lock it is
+ * whole. */
+static __always_inline bool pt_sweep_wan_gone(struct ptrig_lease *lease) {
+	const struct ptrig_lease_info *info = &lease->info;
+
+	if (!info->wan || pt_wan_address(info->wan_ifindex, info->wan) || !pt_lease_lock(lease))
+		return false;
+	__be32 wan = info->wan;
+	__u32 ifindex = info->wan_ifindex;
+
+	pt_lease_unlock(lease);
+	return wan && !pt_wan_address(ifindex, wan);
+}
+
 static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_sweep *w) {
 	const struct ptrig_lease_key *key = k;
 	struct ptrig_lease *lease = value;
@@ -104,7 +118,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 			over = wanted ? w->args->reason : PT_GO_ON;
 		} else if (!rule) {
 			over = PTRIG_RULE_GONE;
-		} else if (info->wan && !pt_wan_address(info->wan_ifindex, info->wan)) {
+		} else if (pt_sweep_wan_gone(lease)) {
 			over = PTRIG_WAN_CHANGED;
 		}
 		enum ptrig_reason by_time = wanted && rule ? pt_lease_over(info, rule, w->now) : PT_GO_ON;

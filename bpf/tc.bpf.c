@@ -58,16 +58,26 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 	return f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN) ? PTRIG_SESSION_ENDED : reason;
 }
 
-/* What a session's packet may be besides: one that offers a segment's size, a trigger. */
-static __always_inline void pt_session_also(struct __sk_buff *skb, struct pt_flow *f) {
-	if (f->p.tcp_flags & PT_TCP_SYN)
-		pt_mss_clamp(skb, f);
-	if (!f->asks)
-		return;
-	__u32 entry = pt_port_entry(&pt_trig_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport));
+/* What a session's packet may be besides: one that offers a segment's size, a trigger if the host has begun it. */
+static __noinline void pt_session_also(struct __sk_buff *skb, struct pt_flow *f, enum ptrig_reason reason) {
+	bool sent = pt_kind_of(reason) == PT_KIND_REDIRECT;
 
-	if (entry)
-		pt_trigger_note(skb, &f->p, f->l3, f->gen, entry);
+	if (sent && f->p.tcp_flags & PT_TCP_SYN)
+		pt_mss_clamp(skb, f);
+	if (!f->asks || !(sent || reason == PTRIG_FRAGMENT_PASSED || reason == PTRIG_FRAGMENT_AGAIN))
+		return;
+	__u32 proto = pt_packet_proto_index(&f->p), slot = 0;
+	__u16 port = bpf_ntohs(f->p.dport);
+	__u32 entry = pt_port_entry(&pt_trig_ports, f->gen, proto, port);
+
+	if (!entry || pt_trigger_note(skb, &f->p, f->l3, f->gen, entry) != PTRIG_CANDIDATE)
+		return;
+	slot = skb->tc_index;
+	struct ptrig_cand *c = bpf_map_lookup_elem(&pt_cands, &slot);
+
+	if (c)
+		c->flags |= PTRIG_CAND_SESSION |
+			    (pt_trigger_has_rule(f->gen, proto, port, f->asks) ? 0 : PTRIG_CAND_REFRESH);
 }
 
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
@@ -84,8 +94,8 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = pt_hairpin_icmp(skb, &f);
 	if (reason == PTRIG_FRAGMENT_PASSED)
 		reason = pt_fragment_up(skb, &f);
-	if ((f.asks || f.p.tcp_flags & PT_TCP_SYN) && pt_kind_of(reason) == PT_KIND_REDIRECT)
-		pt_session_also(skb, &f);
+	if (f.asks || f.p.tcp_flags & PT_TCP_SYN)
+		pt_session_also(skb, &f, reason);
 	return pt_verdict_tc(skb, reason, l3, &f.hop);
 }
 

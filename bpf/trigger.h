@@ -94,14 +94,12 @@ static __always_inline bool pt_trigger_is_grant(enum ptrig_reason reason) {
 	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
 }
 
-/* close = "connection": of the TCP packets only a SYN grants, the others refresh what is there. */
-static __always_inline enum ptrig_reason pt_trigger_refresh(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+/* Is there a lease of this very host to be refreshed? */
+static __always_inline bool pt_trigger_held(const struct ptrig_rule *rule, const struct pt_trigger *t) {
 	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote);
 
-	if (!lease || !pt_lease_live(&lease->info, rule, t->now) ||
-	    pt_lease_claimant(&lease->info, &t->c) != PT_CLAIM_SAME)
-		return PTRIG_FLAGS;
-	return pt_lease_claim(rule, t, false);
+	return lease && pt_lease_live(&lease->info, rule, t->now) &&
+	       pt_lease_claimant(&lease->info, &t->c) == PT_CLAIM_SAME;
 }
 
 /* One rule's part of a trigger packet that leaves. Global for the verifier's sake. */
@@ -111,6 +109,7 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 	const struct ptrig_cand *c = &t->c;
 	bool tracked = rule->flags & PTRIG_RULE_CLOSE_CONNECTION && c->proto == IPPROTO_TCP;
 	bool syn = (c->tcp_flags & (PT_TCP_SYN | PT_TCP_ACK)) == PT_TCP_SYN;
+	bool refreshes = c->flags & PTRIG_CAND_REFRESH;
 	enum ptrig_reason reason;
 
 	if (c->tcp_flags & PT_TCP_NO_GRANT) {
@@ -123,12 +122,17 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 		}
 		return PTRIG_FLAGS;
 	}
+	/* The firewall has not been asked about this port: who has no lease by it gets none. */
+	if (refreshes && !pt_trigger_held(rule, t))
+		return PTRIG_NO_CANDIDATE;
 	if (!pt_rule_allows_source(rule, c))
 		reason = PTRIG_SOURCE;
 	else if (rule->trigger_remotes_set && !pt_set_has_address(rule->trigger_remotes_set, c->remote))
 		reason = PTRIG_TRIGGER_REMOTE;
-	else if (tracked && !syn)
-		reason = pt_trigger_refresh(rule, t);
+	else if (refreshes)
+		reason = pt_lease_claim(rule, t, false);
+	else if (tracked && !syn) /* close = "connection": only a SYN grants, the others refresh what is there */
+		reason = pt_trigger_held(rule, t) ? pt_lease_claim(rule, t, false) : PTRIG_FLAGS;
 	else
 		reason = pt_lease_ask(rule, t);
 	if (reason == PTRIG_PENDING)

@@ -351,6 +351,8 @@ struct ptrig_hop {
 #define PTRIG_CANDS 4096U /* slots 1..4095; 0 means none */
 #define PTRIG_CAND_ONLINK 1U
 #define PTRIG_CAND_MAC 2U
+#define PTRIG_CAND_SESSION 4U /* of a session: it has not met the forward chain */
+#define PTRIG_CAND_REFRESH 8U /* and this port does not trigger the session's own rule */
 struct ptrig_cand {
 	__be32 host;
 	__be32 remote;

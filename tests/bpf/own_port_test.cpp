@@ -169,14 +169,77 @@ TEST_F(OwnPort, TheTriggerPortGrantsAgain) {
 	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kFar, .dst = kWan} / kInvite), PTRIG_OPENED);
 }
 
-TEST_F(OwnPort, AnOpenPortThatTriggersAnotherRule) {
+/// From 16384 to 7000, a trigger of the other rule. The forward chain, which might drop it, has not been asked.
+TEST_F(OwnPort, AnotherRulesTriggerRefreshesButDoesNotGrant) {
 	Rule other = ident();
 	other.trigger = {udp(7000)};
 	granted({media(), other});
-	EXPECT_EQ(sends(kReply, PTRIG_OPENED), PTRIG_GRANTED) << "from 16384 to 7000, a trigger of the other rule";
+	EXPECT_EQ(sends(kReply, PTRIG_OPENED), PTRIG_NO_CANDIDATE);
+	look_due();
+	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
+	EXPECT_FALSE(lease("ident"));
+	ASSERT_EQ(trigger(kA, Udp{.sport = 7001, .dport = 7000}), PTRIG_GRANTED);
 	age_lease("ident", minutes(5));
+	const auto before = lease("ident")->info.refreshed_ns;
 	look_due();
 	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_REFRESHED);
+	EXPECT_TRUE(is_later(lease("ident")->info.refreshed_ns, before));
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .rule = rule_id("ident"), .reason = PTRIG_CLOSED}).leases, 1U);
+	look_due();
+	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
+	EXPECT_NE(lease("ident")->info.state, PTRIG_LEASE_LIVE);
+}
+
+TEST_F(OwnPort, ATriggerOfItsOwnRuleGrantsTheOthersToo) {
+	Rule sip = media(), other = ident();
+	sip.open = {open(udp(5060))};
+	other.trigger = sip.trigger;
+	granted({sip});
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
+	apply({sip, other});
+	look_due();
+	age_lease("media", minutes(1));
+	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED) << "of the first rule";
+	ASSERT_TRUE(lease("ident"));
+	EXPECT_EQ(lease("ident")->info.state, PTRIG_LEASE_LIVE);
+	EXPECT_EQ(lease("ident")->info.host, be(kHost));
+}
+
+TEST_F(OwnPort, TheLeaseStaysAtTheWanOfItsHostsNewFlows) {
+	Rule sip = media();
+	sip.open = {open(udp(5060))};
+	granted({sip});
+	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
+	age_lease("media", minutes(1));
+	ASSERT_EQ(trigger(kA, Udp{.sport = 4001, .dport = 5060}, kRemote, {.wan = "wan1", .wan_address = kWan1}),
+		  PTRIG_REFRESHED);
+	age_lease("media", minutes(1));
+	const auto before = lease("media")->info.refreshed_ns;
+	look_due();
+	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED) << "by the session's WAN, which is the first";
+	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
+	EXPECT_EQ(lease("media")->info.wan, be(kWan1));
+	EXPECT_EQ(run(Hook::kWanIn, "wan1",
+		      kFromRemote1 / Ip4{.src = kFar, .dst = kWan1} / Udp{.sport = 9000, .dport = 5060}),
+		  PTRIG_OPENED);
+}
+
+TEST_F(OwnPort, WhatTheKernelCutsApartOrPutsTogetherIsATriggerToo) {
+	Rule sip = media();
+	sip.open = {open(udp(5060))};
+	granted({sip});
+	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
+	const Packet first = kFromHost / Ip4{.src = kHost, .dst = kRemote, .df = false, .mf = true} /
+			     (Udp{.sport = 5060, .dport = 5060, .length = 4008} / Fill{1472});
+	const Packet big = kFromHost / Ip4{.src = kHost, .dst = kRemote, .df = false} /
+			   (Udp{.sport = 5060, .dport = 5060} / Fill{1473});
+	for (const Packet &packet : {first, big}) {
+		look_due();
+		age_lease("media", minutes(1));
+		const std::uint32_t noted = usage().next_cand;
+		EXPECT_EQ(lan_in(packet), PTRIG_FRAGMENT_PASSED);
+		EXPECT_EQ(usage().next_cand, noted + 1);
+	}
 }
 
 /// Or whoever gets in by one rule's port would open another rule's by the port that it comes from.

@@ -30,6 +30,22 @@ protected:
 	enum ptrig_reason syn(std::uint16_t sport, std::uint16_t dport = 16384) {
 		return wan_in(kFromRemote / kRemoteToWan / Tcp{.sport = sport, .dport = dport});
 	}
+	/// An established connection from port 7000.
+	void connect() {
+		const Ip4 out{.src = kHost2, .dst = kRemote};
+		ASSERT_EQ(syn(7000), PTRIG_OPENED);
+		ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kSyn | kAck}),
+			  PTRIG_ESTABLISHED);
+		ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kAck}),
+			  PTRIG_FORWARDED);
+		ASSERT_NE(claim().find(" 74"), std::string::npos) << "two hours and four minutes: " << claim();
+	}
+	/// What conntrack has of its tuple.
+	static std::string claim() {
+		const std::string all = flows();
+		const auto at = all.find("src=" + kRemote + " dst=" + kWan + " sport=7000 dport=16384 [UNREPLIED]");
+		return at == all.npos ? "none" : all.substr(all.rfind('\n', at) + 1, at - all.rfind('\n', at) - 1);
+	}
 };
 
 TEST_F(Precedence, UdpSocketOfTheGateway) {
@@ -216,20 +232,21 @@ TEST_F(Precedence, ASessionThatCameTooLateLeavesTheOthersTuple) {
 }
 
 TEST_F(Precedence, AResetLeavesNoEntryForHours) {
-	const auto entry = [] {
-		const std::string all = flows();
-		const auto at = all.find("src=" + kRemote + " dst=" + kWan + " sport=7000 dport=16384 [UNREPLIED]");
-		return at == all.npos ? "none" : all.substr(all.rfind('\n', at) + 1, at - all.rfind('\n', at) - 1);
-	};
-	const Ip4 out{.src = kHost2, .dst = kRemote};
-	ASSERT_EQ(syn(7000), PTRIG_OPENED);
-	ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kSyn | kAck}),
-		  PTRIG_ESTABLISHED);
-	ASSERT_EQ(lan_in(kFromHost2 / out / Tcp{.sport = 16384, .dport = 7000, .flags = kAck}), PTRIG_FORWARDED);
-	EXPECT_NE(entry().find(" 74"), std::string::npos) << "two hours and four minutes: " << entry();
+	connect();
 	const Tcp reset{.sport = 7000, .dport = 16384, .flags = kRst};
 	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / reset), PTRIG_FORWARDED);
-	EXPECT_TRUE(entry().find(" 10 ") != std::string::npos || entry().find(" 9 ") != std::string::npos) << entry();
+	EXPECT_TRUE(claim().find(" 10 ") != std::string::npos || claim().find(" 9 ") != std::string::npos) << claim();
+}
+
+TEST_F(Precedence, ASessionThatEndsGivesItsTupleBack) {
+	connect();
+	wan_address("wan0", kWan, false);
+	look_due();
+	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} /
+			 Tcp{.sport = 16384, .dport = 7000, .flags = kAck}),
+		  PTRIG_SESSION_ENDED);
+	EXPECT_TRUE(sessions().empty());
+	EXPECT_EQ(claim(), "none");
 }
 
 TEST_F(Precedence, AnEndedSessionCanBeOpenedAgain) {

@@ -156,6 +156,29 @@ TEST_F(TcpState, AForgedResetDoesNotCutAHostThatGoesOn) {
 	EXPECT_EQ(state(), PTRIG_SESSION_ESTABLISHED);
 }
 
+/// Neither where the lease lives nor where it is over, when nothing could be opened again.
+TEST_F(TcpState, AForgedResetAndSynDoNotCutAHostThatGoesOn) {
+	handshake();
+	for (const bool lease : {true, false}) {
+		if (!lease) {
+			EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
+		}
+		EXPECT_EQ(from_wan(kRst), PTRIG_FORWARDED);
+		EXPECT_EQ(from_wan(kSyn), PTRIG_FORWARDED) << "the host sends a challenge ACK, or a SYN-ACK";
+		EXPECT_EQ(state(), PTRIG_SESSION_CLOSING);
+		EXPECT_EQ(from_host(kSyn | kAck), PTRIG_FORWARDED);
+		EXPECT_EQ(from_host(kPsh | kAck), PTRIG_FORWARDED);
+		EXPECT_EQ(state(), PTRIG_SESSION_ESTABLISHED);
+	}
+}
+
+TEST_F(TcpState, TheHostsSynBeginsANewConnectionAfterAReset) {
+	handshake();
+	EXPECT_EQ(from_wan(kRst), PTRIG_FORWARDED);
+	EXPECT_EQ(from_host(kSyn), PTRIG_OPENED);
+	EXPECT_EQ(state(), PTRIG_SESSION_TRANSITORY);
+}
+
 TEST_F(TcpState, ResetInTheHandshake) {
 	ASSERT_EQ(from_wan(kSyn), PTRIG_OPENED);
 	ASSERT_EQ(from_host(kSyn | kAck), PTRIG_ESTABLISHED);

@@ -87,7 +87,7 @@ Output Gateway::arrives(const Input &in) {
 	if (in.answer)
 		return {.reason = answer(in)};
 	bool ended = false;
-	asks_ = false;
+	asks_ = only_refreshes_ = false;
 	if (auto out = established(in, ended))
 		return and_trigger(*out, in);
 	if (auto out = half_open(in, ended))

@@ -189,7 +189,8 @@ private:
 	std::string wan_;
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
-	bool asks_ = false; ///< of this packet: of a session that its host has begun, and looked at
+	bool asks_ = false;           ///< of this packet: of a session that its host has begun, and looked at
+	bool only_refreshes_ = false; ///< and its port triggers other rules than the session's
 	std::map<std::string, std::string> neighbours_;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;

@@ -91,17 +91,18 @@ void Gateway::track(Session &s, const Input &in) {
 }
 
 /// The host's packet in a session refreshes its lease with `refresh = "traffic"`. If it is a trigger as well, it is one
-/// for all rules in a session that the host has begun; in one that the remote has begun, it refreshes the session's own
-/// lease.
+/// for all rules in a session that the host has begun, but grants only if it is one of the session's own rule; in one
+/// that the remote has begun, it refreshes the session's own lease.
 void Gateway::refresh_by(const Session &session, const Input &in) {
 	Lease *lease = lease_of(session);
 	const Rule *by = rule(session.rule);
+	const bool is_trigger = by && std::any_of(by->trigger.begin(), by->trigger.end(), [&](const PortRange &r) {
+					return r.protos & in.proto && r.first <= in.far && in.far <= r.last;
+				});
 	asks_ = session.own;
+	only_refreshes_ = !is_trigger;
 	if (!lease || lease->host != in.host || in.flags & (kFin | kRst))
 		return;
-	const bool is_trigger = std::any_of(by->trigger.begin(), by->trigger.end(), [&](const PortRange &r) {
-		return r.protos & in.proto && r.first <= in.far && in.far <= r.last;
-	});
 	if (by->refresh == Refresh::kTraffic || (is_trigger && !session.own))
 		lease->refreshed = now_;
 }
@@ -130,7 +131,8 @@ bool Gateway::another_machine(Session &s) {
 /// Once a second, and for SYN, FIN and RST. False: the session has ended.
 bool Gateway::look(Session &s, const Input &in) {
 	const bool cut = ends_with_lease(s) && !lease_of(s);
-	const bool again = s.state == PTRIG_SESSION_CLOSING && in.plain_syn();
+	const bool again = s.state == PTRIG_SESSION_CLOSING && in.plain_syn() &&
+			   (in.from_lan || (s.lan.fin && s.wan.fin)); // a remote's RST and SYN may be forged
 	if (now_ - s.seen >= idle_time(s) || cut || again)
 		return false;
 	if (in.tcp())

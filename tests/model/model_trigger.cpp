@@ -153,14 +153,16 @@ enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 			closing(rule, in);
 		return PTRIG_FLAGS;
 	}
+	const Lease *lease = live(rule, in.remote);
+	const bool held = lease && claimant(*lease, in) == Who::kSame;
+	if (only_refreshes_ && !held) // the firewall has not seen it
+		return PTRIG_NO_CANDIDATE;
 	if (!may_trigger(rule, in))
 		return PTRIG_SOURCE;
 	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
 		return PTRIG_TRIGGER_REMOTE;
-	if (tracked && !syn) { // refreshes what is there
-		const Lease *lease = live(rule, in.remote);
-		return lease && claimant(*lease, in) == Who::kSame ? claim(rule, in, false) : PTRIG_FLAGS;
-	}
+	if (tracked && !syn) // refreshes what is there
+		return held ? claim(rule, in, false) : PTRIG_FLAGS;
 	const enum ptrig_reason reason = claim(rule, in, false);
 	if (tracked && reason != PTRIG_PENDING && grants(reason))
 		track(rule, in);
