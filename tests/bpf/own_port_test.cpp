@@ -9,6 +9,13 @@ namespace {
 const Packet kInvite = Udp{.sport = 5060, .dport = 5060} / "INVITE";
 const Packet kOut = kFromHost / kHostToRemote / kReply / "out", kIn = kFromRemote / kRemoteToWan / kKnock / "in";
 
+/// From 5060 to 5060, which is also open.
+Rule sip() {
+	Rule rule = media();
+	rule.open = {open(udp(5060))};
+	return rule;
+}
+
 class OwnPort : public DatapathTest {
 protected:
 	/// The host's packet at LAN ingress, for `reason`, and what it then is at WAN egress; NO_CANDIDATE: nothing.
@@ -140,10 +147,7 @@ TEST_F(OwnPort, TableFull) {
 }
 
 TEST_F(OwnPort, TheTriggerPortIsATriggerStill) {
-	// SIP: from 5060 to 5060, which is also open.
-	Rule sip = media();
-	sip.open = {open(udp(5060))};
-	granted({sip});
+	granted({sip()});
 	age_lease("media", minutes(5));
 	const auto before = lease("media")->info.refreshed_ns;
 	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_REFRESHED);
@@ -157,9 +161,7 @@ TEST_F(OwnPort, TheTriggerPortIsATriggerStill) {
 }
 
 TEST_F(OwnPort, TheTriggerPortGrantsAgain) {
-	Rule sip = media();
-	sip.open = {open(udp(5060))};
-	granted({sip});
+	granted({sip()});
 	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_NO_CANDIDATE) << "triggered a moment ago";
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
 	const auto ended = lease("media")->info.id;
@@ -191,12 +193,11 @@ TEST_F(OwnPort, AnotherRulesTriggerRefreshesButDoesNotGrant) {
 }
 
 TEST_F(OwnPort, ATriggerOfItsOwnRuleGrantsTheOthersToo) {
-	Rule sip = media(), other = ident();
-	sip.open = {open(udp(5060))};
-	other.trigger = sip.trigger;
-	granted({sip});
+	Rule other = ident();
+	other.trigger = sip().trigger;
+	granted({sip()});
 	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
-	apply({sip, other});
+	apply({sip(), other});
 	look_due();
 	age_lease("media", minutes(1));
 	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED) << "of the first rule";
@@ -206,9 +207,7 @@ TEST_F(OwnPort, ATriggerOfItsOwnRuleGrantsTheOthersToo) {
 }
 
 TEST_F(OwnPort, TheLeaseStaysAtTheWanOfItsHostsNewFlows) {
-	Rule sip = media();
-	sip.open = {open(udp(5060))};
-	granted({sip});
+	granted({sip()});
 	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
 	age_lease("media", minutes(1));
 	ASSERT_EQ(trigger(kA, Udp{.sport = 4001, .dport = 5060}, kRemote, {.wan = "wan1", .wan_address = kWan1}),
@@ -225,9 +224,7 @@ TEST_F(OwnPort, TheLeaseStaysAtTheWanOfItsHostsNewFlows) {
 }
 
 TEST_F(OwnPort, WhatTheKernelCutsApartOrPutsTogetherIsATriggerToo) {
-	Rule sip = media();
-	sip.open = {open(udp(5060))};
-	granted({sip});
+	granted({sip()});
 	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
 	const Packet first = kFromHost / Ip4{.src = kHost, .dst = kRemote, .df = false, .mf = true} /
 			     (Udp{.sport = 5060, .dport = 5060, .length = 4008} / Fill{1472});

@@ -111,6 +111,8 @@ bool within(const std::vector<Prefix> &prefixes, const std::string &address);
 /// Where an open port leads to; 0 if it is none of the rule's.
 std::uint16_t host_port(const Rule &rule, Protos proto, std::uint16_t wan_port);
 bool may_trigger(const Rule &rule, const Input &in);
+/// Is this a trigger port of the rule's?
+bool triggers(const Rule &rule, Protos proto, std::uint16_t port);
 
 using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
 

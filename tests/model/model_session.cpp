@@ -96,9 +96,7 @@ void Gateway::track(Session &s, const Input &in) {
 void Gateway::refresh_by(const Session &session, const Input &in) {
 	Lease *lease = lease_of(session);
 	const Rule *by = rule(session.rule);
-	const bool is_trigger = by && std::any_of(by->trigger.begin(), by->trigger.end(), [&](const PortRange &r) {
-					return r.protos & in.proto && r.first <= in.far && in.far <= r.last;
-				});
+	const bool is_trigger = by && triggers(*by, in.proto, in.far);
 	asks_ = session.own;
 	only_refreshes_ = !is_trigger;
 	if (!lease || lease->host != in.host || in.flags & (kFin | kRst))

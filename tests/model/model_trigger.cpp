@@ -10,11 +10,6 @@ namespace {
 constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
 constexpr Time kFresh = 250000000;
 
-bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
-	return std::any_of(rule.trigger.begin(), rule.trigger.end(),
-			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
-}
-
 bool grants(enum ptrig_reason reason) {
 	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
 }
@@ -24,6 +19,11 @@ ConnKey conn(const Rule &rule, const Input &in) {
 }
 
 } // namespace
+
+bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
+	return std::any_of(rule.trigger.begin(), rule.trigger.end(),
+			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
+}
 
 bool on_link(const std::string &host) {
 	return host.starts_with("192.168.77.");
