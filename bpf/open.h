@@ -226,6 +226,20 @@ __noinline int pt_halfopen_from_wan(struct __sk_buff *skb, struct pt_flow *f) {
 	return pt_flow_send(skb, f, wan->addr, wan->port, PTRIG_HALF_OPEN);
 }
 
+/* An established session whose tuple conntrack gives to nobody else; 0 or a negative errno, EEXIST if it is another's.
+ * `key` and `lan` are the LAN side's. */
+static __always_inline int pt_established_claim(struct __sk_buff *skb, const struct ptrig_session_key *key,
+						const struct ptrig_session *lan, const struct ptrig_session *wan,
+						const struct ptrig_config *config) {
+	if (!pt_conntrack_claim(skb, key, lan, pt_session_idle_ns(lan, key->proto, config)))
+		return -PT_EEXIST;
+	int err = pt_established_insert(key, lan, wan);
+
+	if (err && err != -PT_EEXIST) /* a session that was quicker keeps the tuple */
+		pt_conntrack_claim(skb, key, lan, 0);
+	return err;
+}
+
 /* The host has answered: from the half-open table to the other one. */
 static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *skb, struct pt_flow *f,
 							     const struct ptrig_session_key *key,
@@ -244,10 +258,9 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 	if (!f->hairpin)
 		pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
-	int err = -PT_EEXIST;
+	int err = f->hairpin ? pt_established_insert(key, &lan_side, &wan_side)
+			     : pt_established_claim(skb, key, &lan_side, &wan_side, config);
 
-	if (f->hairpin || pt_conntrack_claim(skb, key, &lan_side, pt_session_idle_ns(&lan_side, f->p.proto, config)))
-		err = pt_established_insert(key, &lan_side, &wan_side);
 	bpf_map_delete_elem(&pt_halfopen, wan_key);
 	bpf_map_delete_elem(&pt_halfopen, key);
 	pt_ports_count(key, &lan_side, -1);
@@ -256,8 +269,6 @@ static __always_inline enum ptrig_reason pt_halfopen_promote(struct __sk_buff *s
 		pt_session_uncount(key, &lan_side, wan_side.packets, wan_side.bytes);
 		if (f->hairpin)
 			pt_client_forget(key, &lan_side);
-		else if (err != -PT_EEXIST) /* a session that was quicker keeps the tuple */
-			pt_conntrack_claim(skb, key, &lan_side, 0);
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;
 	}
 	return PTRIG_ESTABLISHED;
@@ -375,13 +386,7 @@ __noinline int pt_open_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 	lan_side.bytes = p->len;
 	pt_hop_cache(&lan_side, &f->hop);
 	lan_side.checked = bpf_jiffies64();
-	int err = -PT_EEXIST;
-
-	if (pt_conntrack_claim(skb, &key, &lan_side, pt_session_idle_ns(&lan_side, p->proto, o.config)))
-		err = pt_established_insert(&key, &lan_side, &wan_side);
-	if (err) {
-		if (err != -PT_EEXIST)
-			pt_conntrack_claim(skb, &key, &lan_side, 0);
+	if (pt_established_claim(skb, &key, &lan_side, &wan_side, o.config)) {
 		__sync_fetch_and_add(&o.lease->sessions, -1);
 		pt_host_sub(p->saddr, PT_HOST_SESSIONS);
 		return PT_GO_ON;
