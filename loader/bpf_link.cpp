@@ -18,6 +18,7 @@ constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 constexpr std::uint32_t kLinkTypeTcx = 11;
 constexpr std::uint32_t kTcxPrograms = 64; // no more fit (BPF_MPROG_MAX)
+constexpr std::uint32_t kBefore = 1U << 3; // BPF_F_BEFORE; with no program named: before all that are there
 
 Result<PinnedLink> link_info(int fd) {
 	bpf_link_info info{};
@@ -58,7 +59,7 @@ tl::unexpected<Error> refusal(std::uint32_t ifindex, LinkHook hook, int code) {
 Done attach_new(std::uint32_t ifindex, LinkHook hook, int prog_fd, const std::string &pin_path) {
 	bpf_link_create_opts opts{};
 	opts.sz = sizeof opts;
-	opts.flags = hook == LinkHook::kXdp ? XDP_FLAGS_DRV_MODE : 0;
+	opts.flags = hook == LinkHook::kXdp ? XDP_FLAGS_DRV_MODE : kBefore;
 	Fd fd(bpf_link_create(prog_fd, static_cast<int>(ifindex), attach_type(hook), &opts));
 	if (int code = errno; !fd) {
 		return refusal(ifindex, hook, code);

@@ -1,5 +1,5 @@
 // BPF links on devices, pinned on a bpffs so that they outlive their loader: XDP in native mode, and tcx, the kernel's
-// own list of TC programs on a device (6.6 and later), which spares packets the classifier of a clsact qdisc.
+// own list of TC programs on a device (6.6 and later), which runs before the filters of a clsact or ingress qdisc.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ struct LinkAttached {
 };
 /// Attach `prog_fd` and pin the link, or give the link that is pinned there and still attached to this device the new
 /// program. A pinned link of another or vanished device is removed first. XDP: in native mode, never falling back to
-/// generic; errors: another program in the slot (names interface and program id), or the driver's refusal. tcx: after
-/// the programs that are there.
+/// generic; errors: another program in the slot (names interface and program id), or the driver's refusal. tcx: before
+/// the programs that are there; a link that was there keeps its place.
 Result<LinkAttached> link_attach(std::uint32_t ifindex, LinkHook hook, int prog_fd, const std::string &pin_path);
 
 /// Detach the link pinned there and remove the pin. Done if there is none.

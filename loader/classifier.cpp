@@ -1,4 +1,4 @@
-// tcx or a filter: the choice, and moving between them.
+// tcx where the kernel has it, else a filter.
 #include "loader/classifier.h"
 
 #include <algorithm>
@@ -11,32 +11,48 @@ namespace ptrig {
 
 namespace {
 
-/// What there is on one side of a device.
-struct Side {
-	bool by_link = false;                          ///< where ptrig's program belongs
-	std::optional<std::uint32_t> linked, filtered; ///< ids of ptrig's programs
-};
+bool is_own(const TcFilter &filter) {
+	return filter.is_ptrig();
+}
 
-Result<Side> look(const ClassifierPlace &place) {
-	auto programs = tcx_programs(place.ifindex, place.side);
-	auto filters = tc_filters(place.ifindex, place.side);
-	if (!programs)
-		return tl::unexpected(std::move(programs.error()));
-	if (!filters)
-		return tl::unexpected(std::move(filters.error()));
-	Side side;
-	const auto own = std::find_if(filters->begin(), filters->end(), [](const auto &f) { return f.is_ptrig(); });
-	if (own != filters->end())
-		side.filtered = own->prog_id;
-	if (!*programs)
-		return side;
-	side.by_link = std::all_of(filters->begin(), filters->end(), [](const auto &f) { return f.is_ptrig(); });
+std::optional<std::uint32_t> filtered(const std::vector<TcFilter> &filters) {
+	const auto own = std::find_if(filters.begin(), filters.end(), is_own);
+	return own == filters.end() ? std::nullopt : std::optional(own->prog_id);
+}
+
+/// On a kernel with tcx. A filter is what a gateway of an earlier version has left.
+Result<Classifier> among_programs(const ClassifierPlace &place, const std::vector<std::uint32_t> &programs,
+				  const std::vector<TcFilter> &filters) {
 	auto link = link_query(place.pin);
 	if (!link)
 		return tl::unexpected(std::move(link.error()));
-	if (*link && (*link)->ifindex == place.ifindex)
-		side.linked = (*link)->prog_id;
-	return side;
+	const auto left = filtered(filters);
+	if (!*link || (*link)->ifindex != place.ifindex)
+		return Classifier{.prog_id = left};
+	Classifier there{.prog_id = (*link)->prog_id, .settled = !left};
+	if (!programs.empty() && programs.front() != there.prog_id)
+		there.ahead = fmt::format("a tcx program (id {})", programs.front());
+	return there;
+}
+
+Result<Classifier> among_filters(const ClassifierPlace &place, const std::vector<TcFilter> &filters) {
+	Classifier there{.prog_id = filtered(filters)};
+	const auto own = std::find_if(filters.begin(), filters.end(), is_own);
+	if (there.prog_id) {
+		there.settled = std::count_if(filters.begin(), filters.end(), is_own) == 1 &&
+				own->priority == tc_free_priority(filters);
+		const auto before = std::find_if(filters.begin(), filters.end(), [&](const TcFilter &filter) {
+			return filter.chain == 0 && filter.priority < own->priority;
+		});
+		if (before != filters.end())
+			there.ahead = fmt::format("a {} filter of priority {}", before->kind, before->priority);
+	}
+	if (place.side == TcSide::kIngress)
+		return there;
+	return tc_classifier_qdisc(place.ifindex).map([&](const std::string &qdisc) {
+		there.blocked = qdisc == "ingress";
+		return there;
+	});
 }
 
 } // namespace
@@ -45,35 +61,32 @@ ClassifierPlace::ClassifierPlace(const std::string &dir, std::uint32_t device, T
     : ifindex(device), side(which),
       pin(fmt::format("{}/link/tc_{}_{}", dir, device, which == TcSide::kIngress ? "ingress" : "egress")) {}
 
-Result<std::optional<Classifier>> classifier_query(const ClassifierPlace &place) {
-	return look(place).map([](const Side &side) -> std::optional<Classifier> {
-		if (!side.linked && !side.filtered)
-			return std::nullopt;
-		const auto &right = side.by_link ? side.linked : side.filtered;
-		const auto &wrong = side.by_link ? side.filtered : side.linked;
-		return Classifier{.prog_id = right ? *right : *wrong, .settled = right && !wrong};
-	});
+Result<Classifier> classifier_query(const ClassifierPlace &place) {
+	auto programs = tcx_programs(place.ifindex, place.side);
+	auto filters = tc_filters(place.ifindex, place.side);
+	if (!programs)
+		return tl::unexpected(std::move(programs.error()));
+	if (!filters)
+		return tl::unexpected(std::move(filters.error()));
+	return *programs ? among_programs(place, **programs, *filters) : among_filters(place, *filters);
 }
 
 Result<TcAttached> classifier_attach(const ClassifierPlace &place, int prog_fd) {
-	auto side = look(place);
-	if (!side)
-		return tl::unexpected(std::move(side.error()));
-	// The new place first: for a moment both may see a packet, never neither.
-	if (!side->by_link) {
-		auto attached = tc_attach(place.ifindex, place.side, prog_fd);
-		if (attached && side->linked)
-			if (auto done = link_detach(place.pin); !done)
-				return tl::unexpected(std::move(done.error()));
-		return attached;
-	}
+	auto programs = tcx_programs(place.ifindex, place.side);
+	if (!programs)
+		return tl::unexpected(std::move(programs.error()));
+	if (!*programs)
+		return tc_attach(place.ifindex, place.side, prog_fd);
+	auto left = tc_query(place.ifindex, place.side);
+	if (!left)
+		return tl::unexpected(std::move(left.error()));
 	auto attached = link_attach(place.ifindex, hook_of(place.side), prog_fd, place.pin);
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));
-	if (side->filtered)
+	if (*left)
 		if (auto done = tc_detach(place.ifindex, place.side, false); !done)
 			return tl::unexpected(std::move(done.error()));
-	return TcAttached{.replaced = attached->replaced || side->filtered};
+	return TcAttached{.replaced = attached->replaced || *left};
 }
 
 Done classifier_detach(const ClassifierPlace &place, bool remove_clsact) {

@@ -1,5 +1,6 @@
-// Where a TC program of ptrig's stands on one side of a device: linked by tcx, or a filter of a clsact qdisc on kernels
-// before 6.6 and wherever others have filters, among which it keeps its priority (a tcx program runs before them all).
+// Where a TC program of ptrig's stands on one side of a device: before other people's, so that it sees packets first;
+// all of ptrig's programs let the later ones run. Linked by tcx, at the head; on kernels before 6.6, which have no tcx,
+// a filter of a clsact qdisc.
 #pragma once
 
 #include <cstdint>
@@ -20,14 +21,16 @@ struct ClassifierPlace {
 };
 
 struct Classifier {
-	std::uint32_t prog_id = 0;
-	bool settled = false; ///< it is where classifier_attach() would put it, and nowhere else
+	std::optional<std::uint32_t> prog_id; ///< unset: there is none, or the device is gone
+	bool settled = false;                 ///< it is where classifier_attach() would put it, and nowhere else
+	bool blocked = false; ///< somebody's `ingress` qdisc has clsact's place, which has no egress side, and no tcx
+	std::string ahead;    ///< what sees packets before it: "a u32 filter of priority 1"; empty: nothing
 };
-/// The program there; unset if there is none (or the device is gone). A filter counts whoever attached it.
-Result<std::optional<Classifier>> classifier_query(const ClassifierPlace &place);
+/// What there is. A filter counts whoever attached it.
+Result<Classifier> classifier_query(const ClassifierPlace &place);
 
-/// Attach `prog_fd`, or replace the program that is there, with no packet between; moves it where the other kind of
-/// place has become the right one. Errors: those of tc_attach() and link_attach().
+/// Attach `prog_fd`, or replace the program that is there, with no packet between. A link that others have been put
+/// before keeps its place. Errors: those of tc_attach() and link_attach().
 Result<TcAttached> classifier_attach(const ClassifierPlace &place, int prog_fd);
 
 /// Remove ptrig's program, if it is there; `remove_clsact` as in tc_detach().

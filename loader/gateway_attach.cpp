@@ -214,6 +214,8 @@ Done Attacher::attach(const WantedInterface &interface) {
 	auto stored = ifaces_.update(link.ifindex, entry); // also when XDP failed: a clsact may be ours
 	if (!done || !stored)
 		return done ? stored : done;
+	for (auto &warning : place_warnings(dir_, link, entry.flags, wanted_.lan_egress))
+		report_.conditions.push_back(std::move(warning));
 	if (!was_attached(link.ifindex))
 		report_.lines.push_back(fmt::format("attached to {} {} ({})", lan ? "lan" : "wan", link.name,
 						    entry.flags & kIfaceXdpAttached ? "xdp" : "tc"));
@@ -228,14 +230,16 @@ Done Attacher::attach_side(const Link &link, TcSide side, const std::string &nam
 		return tl::unexpected(std::move(wanted.error()));
 	if (!there)
 		return tl::unexpected(std::move(there.error()));
-	if (!options_.replace && *there && (*there)->settled && (*there)->prog_id == (*wanted)->id)
+	if (there->blocked)
+		return {}; // place_warnings() tells it; the rest goes on
+	if (!options_.replace && there->settled && there->prog_id == (*wanted)->id)
 		return {};
 	auto attached = classifier_attach(place, (*wanted)->fd.get());
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));
 	if (attached->created_clsact)
 		entry.flags |= kIfaceMadeClsact;
-	if (was_attached(link.ifindex) && !*there && name.rfind("pt_lan_out", 0) != 0)
+	if (was_attached(link.ifindex) && !there->prog_id && name.rfind("pt_lan_out", 0) != 0)
 		report_.lines.push_back(fmt::format("{}: the {} program was gone: attached again", link.name,
 						    side == TcSide::kIngress ? "ingress" : "egress"));
 	return {};

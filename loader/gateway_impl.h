@@ -114,6 +114,8 @@ struct Wanted {
 };
 /// Errors (kInput): a name that no interface can have, or on both sides.
 Done check_names(const GatewayConfig &config);
+/// Does any rule need to see what leaves to the LAN?
+bool wants_lan_egress(const Config &config);
 Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached);
 Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir);
 
@@ -136,6 +138,10 @@ Result<AttachReport> attach_interfaces(const std::string &dir, const Wanted &wan
 				       std::map<std::uint32_t, std::string> &names);
 /// Detach from every interface in `dir`'s pt_ifaces or, `everywhere`, from every one that has filters of ptrig's.
 Done detach_all(const std::string &dir, bool everywhere);
+
+/// What is to be told of where the programs of an attached interface stand: removed, not first, without a place
+/// (gateway_places.cpp).
+std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role, bool lan_egress);
 
 /// Error if ptrig's filters on this interface are those of a gateway pinned elsewhere (gateway_neighbours.cpp).
 Done check_not_anothers(const std::string &dir, const Link &link);

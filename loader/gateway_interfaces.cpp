@@ -120,13 +120,17 @@ Done check_names(const GatewayConfig &config) {
 	return {};
 }
 
+bool wants_lan_egress(const Config &config) {
+	return std::any_of(config.rules.begin(), config.rules.end(), [](const Rule &rule) {
+		return rule.enabled && (rule.confirm || rule.close == Close::kConnection);
+	});
+}
+
 Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached) {
 	Wanted wanted;
 	wanted.network = std::move(network);
 	wanted.datapath = config.gateway.datapath;
-	wanted.lan_egress = std::any_of(config.rules.begin(), config.rules.end(), [](const Rule &rule) {
-		return rule.enabled && (rule.confirm || rule.close == Close::kConnection);
-	});
+	wanted.lan_egress = wants_lan_egress(config);
 	Selector(config, attached, wanted).select();
 	collect_addresses(wanted);
 	return wanted;

@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "loader/classifier.h"
 #include "loader/gateway_impl.h"
 #include "loader/rule_file.h"
 #include "loader/system.h"
@@ -87,18 +86,17 @@ public:
 			views.push_back(view(nullptr, "auto", role));
 		return views;
 	}
-	std::vector<std::string> unattached(const std::vector<InterfaceView> &views) const {
+	std::vector<std::string> warnings(const std::vector<InterfaceView> &views, bool lan_egress) const {
 		std::vector<std::string> warnings;
 		for (const auto &view : views) {
 			if (view.datapath == "waiting") {
 				warnings.push_back(waiting(view.name));
 				continue;
 			}
-			const auto program = classifier_query({dir_, view.ifindex, TcSide::kIngress});
-			if (program && !*program)
-				warnings.push_back(view.name +
-						   ": ptrig's program has been removed from it (the daemon or "
-						   "`ptrig up` puts it back)");
+			const auto iface = ifaces_.find(view.ifindex);
+			if (const Link *link = network_.find(view.ifindex); link && iface != ifaces_.end())
+				for (auto &warning : place_warnings(dir_, *link, iface->second.flags, lan_egress))
+					warnings.push_back(std::move(warning));
 		}
 		return warnings;
 	}
@@ -185,8 +183,8 @@ void add_warnings(const Live &live, const Network &network, const Sides &sides, 
 	if (!view.daemon)
 		view.warnings.push_back("no daemon runs: leases end on time and traffic flows, but nothing follows the "
 					"network or reports");
-	add(sides.unattached(view.wan));
-	add(sides.unattached(view.lan));
+	add(sides.warnings(view.wan, wants_lan_egress(live.config)));
+	add(sides.warnings(view.lan, wants_lan_egress(live.config)));
 	if (const auto differs = config_warning(live); !differs.empty())
 		view.warnings.push_back(differs);
 	for (const auto &limit : view.limits)

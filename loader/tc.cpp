@@ -93,22 +93,8 @@ TcFilter parse_filter(const nlmsghdr *message) {
 	return filter;
 }
 
-/// The qdisc in clsact's place: "clsact", "ingress" or none.
-Result<std::string> classifier_qdisc(std::uint32_t ifindex) {
-	auto qdiscs = read_qdiscs();
-	if (!qdiscs) {
-		return tl::unexpected(qdiscs.error());
-	}
-	for (const auto &qdisc : *qdiscs) {
-		if (qdisc.ifindex == ifindex && qdisc.parent == TC_H_CLSACT) {
-			return qdisc.kind;
-		}
-	}
-	return std::string();
-}
-
 Result<bool> ensure_clsact(std::uint32_t ifindex, TcSide side) {
-	auto kind = classifier_qdisc(ifindex);
+	auto kind = tc_classifier_qdisc(ifindex);
 	if (!kind) {
 		return tl::unexpected(kind.error());
 	}
@@ -134,25 +120,6 @@ Result<bool> ensure_clsact(std::uint32_t ifindex, TcSide side) {
 	return true;
 }
 
-/// Ours at our place, or nothing there; an error if the place is somebody else's.
-Result<const TcFilter *> own_filter(const std::vector<TcFilter> &filters) {
-	for (const auto &filter : filters) {
-		if (filter.priority != kTcPriority || filter.chain != 0) {
-			continue;
-		}
-		if (filter.is_ptrig()) {
-			return &filter;
-		}
-		// The kernel takes one kind and protocol at a priority.
-		if (filter.handle == kTcHandle || filter.kind != "bpf" || filter.protocol != ETH_P_ALL) {
-			auto what = filter.kind + " filter" + (filter.name.empty() ? "" : " \"" + filter.name + "\"");
-			return fail("priority " + std::to_string(kTcPriority) + " is taken by a " + what +
-				    " that is not ptrig's");
-		}
-	}
-	return nullptr;
-}
-
 Done require_own_name(int prog_fd) {
 	bpf_prog_info info{};
 	std::uint32_t size = sizeof info;
@@ -168,7 +135,7 @@ Done require_own_name(int prog_fd) {
 
 /// Removes the clsact if nothing is attached to it.
 Done remove_empty_clsact(std::uint32_t ifindex) {
-	auto kind = classifier_qdisc(ifindex);
+	auto kind = tc_classifier_qdisc(ifindex);
 	if (!kind) {
 		return tl::unexpected(kind.error());
 	}
@@ -193,23 +160,48 @@ Done remove_empty_clsact(std::uint32_t ifindex) {
 	return {};
 }
 
-/// Add the filter, or give ours the new program. True: it was there.
+Done remove_filter(std::uint32_t ifindex, TcSide side, std::uint32_t priority) {
+	auto hook = hook_of(ifindex, side);
+	bpf_tc_opts opts{};
+	opts.sz = sizeof opts;
+	opts.handle = kTcHandle;
+	opts.priority = priority;
+	int code = -bpf_tc_detach(&hook, &opts);
+	if (code != 0 && code != ENOENT && code != ENODEV) {
+		return system_error("remove the filter", code);
+	}
+	return {};
+}
+
+Done remove_filters(std::uint32_t ifindex, TcSide side, const std::vector<TcFilter> &filters,
+		    std::uint32_t but_priority = 0) {
+	for (const auto &filter : filters) {
+		if (!filter.is_ptrig() || filter.priority == but_priority) {
+			continue;
+		}
+		if (auto removed = remove_filter(ifindex, side, filter.priority); !removed) {
+			return removed;
+		}
+	}
+	return {};
+}
+
+/// Add the filter, or give ours the new program. True: one was there.
 Result<bool> set_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
 	auto filters = tc_filters(ifindex, side);
 	if (!filters) {
 		return tl::unexpected(filters.error());
 	}
-	auto own = own_filter(*filters);
-	if (!own) {
-		return tl::unexpected(own.error());
-	}
+	const auto priority = tc_free_priority(*filters);
+	const auto own = [](const TcFilter &filter) { return filter.is_ptrig(); };
+	const auto own_here = [&](const TcFilter &filter) { return own(filter) && filter.priority == priority; };
 	auto hook = hook_of(ifindex, side);
 	bpf_tc_opts opts{};
 	opts.sz = sizeof opts;
 	opts.prog_fd = prog_fd;
-	opts.flags = *own != nullptr ? BPF_TC_F_REPLACE : 0;
+	opts.flags = std::any_of(filters->begin(), filters->end(), own_here) ? BPF_TC_F_REPLACE : 0;
 	opts.handle = kTcHandle;
-	opts.priority = kTcPriority;
+	opts.priority = priority;
 	if (int code = -bpf_tc_attach(&hook, &opts); code != 0) {
 		if (code == EOPNOTSUPP) {
 			return fail("its filters are in a shared block (tc qdisc ... ingress_block), which ptrig does "
@@ -217,7 +209,11 @@ Result<bool> set_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
 		}
 		return system_error("add the filter", code);
 	}
-	return *own != nullptr;
+	// The new place first: for a moment both may see a packet, never neither.
+	if (auto removed = remove_filters(ifindex, side, *filters, priority); !removed) {
+		return tl::unexpected(removed.error());
+	}
+	return std::any_of(filters->begin(), filters->end(), own);
 }
 
 Result<TcAttached> attach(std::uint32_t ifindex, TcSide side, int prog_fd) {
@@ -243,16 +239,8 @@ Done detach(std::uint32_t ifindex, TcSide side, bool remove_clsact) {
 	if (!filters) {
 		return tl::unexpected(filters.error());
 	}
-	if (std::any_of(filters->begin(), filters->end(), [](const TcFilter &filter) { return filter.is_ptrig(); })) {
-		auto hook = hook_of(ifindex, side);
-		bpf_tc_opts opts{};
-		opts.sz = sizeof opts;
-		opts.handle = kTcHandle;
-		opts.priority = kTcPriority;
-		int code = -bpf_tc_detach(&hook, &opts);
-		if (code != 0 && code != ENOENT && code != ENODEV) {
-			return system_error("remove the filter", code);
-		}
+	if (auto removed = remove_filters(ifindex, side, *filters); !removed) {
+		return removed;
 	}
 	return remove_clsact ? remove_empty_clsact(ifindex) : Done();
 }
@@ -269,15 +257,39 @@ std::string interface_name(std::uint32_t ifindex) {
 }
 
 bool TcFilter::is_ptrig() const {
-	return priority == kTcPriority && handle == kTcHandle && chain == 0 && kind == "bpf" && protocol == ETH_P_ALL &&
+	return handle == kTcHandle && chain == 0 && kind == "bpf" && protocol == ETH_P_ALL &&
 	       std::string_view(name).substr(0, kOwnPrefix.size()) == kOwnPrefix;
+}
+
+std::uint32_t tc_free_priority(const std::vector<TcFilter> &filters) {
+	std::uint32_t priority = 1;
+	const auto taken = [&](const TcFilter &filter) {
+		return filter.priority == priority && filter.chain == 0 && !filter.is_ptrig();
+	};
+	while (std::any_of(filters.begin(), filters.end(), taken)) {
+		priority++;
+	}
+	return priority;
+}
+
+Result<std::string> tc_classifier_qdisc(std::uint32_t ifindex) {
+	auto qdiscs = read_qdiscs();
+	if (!qdiscs) {
+		return tl::unexpected(qdiscs.error());
+	}
+	for (const auto &qdisc : *qdiscs) {
+		if (qdisc.ifindex == ifindex && qdisc.parent == TC_H_CLSACT) {
+			return qdisc.kind;
+		}
+	}
+	return std::string();
 }
 
 Result<std::vector<TcFilter>> tc_filters(std::uint32_t ifindex, TcSide side) {
 	if (side == TcSide::kEgress) {
 		// Asked for its egress side, an ingress qdisc answers with the ingress one (kernel 6.18 and all
 		// before).
-		auto qdisc = classifier_qdisc(ifindex);
+		auto qdisc = tc_classifier_qdisc(ifindex);
 		if (!qdisc) {
 			return tl::unexpected(qdisc.error());
 		}

@@ -245,26 +245,43 @@ TEST_F(Attach, TcLeavesOthersAlone) {
 	});
 }
 
-TEST_F(Attach, TcForeignFilterInOurPlace) {
+TEST_F(Attach, TcTakesTheFirstPriorityThatIsFree) {
 	isolated([] {
-		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 clsact && tc filter add dev v0 "
-		   "ingress pref 28788 "
-		   "protocol ip u32 match u32 0 0 flowid 1:1");
+		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 clsact && "
+		   "tc filter add dev v0 ingress pref 1 protocol ip u32 match u32 0 0 flowid 1:1 && "
+		   "tc filter add dev v0 ingress pref 3 protocol ip u32 match u32 0 0 flowid 1:1 && "
+		   "tc filter add dev v0 ingress pref 2 chain 7 protocol ip u32 match u32 0 0 flowid 1:1");
 		auto v0 = index_of("v0");
-		int own = tc_program("pt_own"), other = tc_program("other");
-		auto taken = tc_attach(v0, TcSide::kIngress, own);
-		ASSERT_FALSE(taken);
-		EXPECT_EQ(taken.error().what,
-			  "attach to v0 ingress: priority 28788 is taken by a u32 filter that is not ptrig's");
+		int own = tc_program("pt_own"), second = tc_program("pt_second"), other = tc_program("other");
+		const auto priorities = [&](TcSide side) {
+			std::vector<std::uint32_t> found;
+			const auto filters = tc_filters(v0, side).value();
+			for (const auto &filter : filters) {
+				if (filter.is_ptrig()) {
+					found.push_back(filter.priority);
+				}
+			}
+			return found;
+		};
+		using List = std::vector<std::uint32_t>;
+		ASSERT_TRUE(tc_attach(v0, TcSide::kIngress, own));
+		EXPECT_EQ(priorities(TcSide::kIngress), List{2}) << "chain 7 is not in the way";
+		sh("tc filter del dev v0 ingress pref 1");
+		auto moved = tc_attach(v0, TcSide::kIngress, second);
+		ASSERT_TRUE(moved) << moved.error().what;
+		EXPECT_TRUE(moved->replaced);
+		EXPECT_EQ(priorities(TcSide::kIngress), List{1}) << "one, and before the others";
+		EXPECT_EQ(tc_query(v0, TcSide::kIngress).value(), prog_id(second));
+
 		ASSERT_EQ(bpf_obj_pin(other, "/sys/fs/bpf/other"), 0);
-		sh("tc filter add dev v0 egress pref 28788 handle 1 bpf da object-pinned /sys/fs/bpf/other");
-		auto taken_out = tc_attach(v0, TcSide::kEgress, own);
-		ASSERT_FALSE(taken_out);
-		EXPECT_NE(taken_out.error().what.find("is taken by a bpf filter \"other"), std::string::npos)
-			<< taken_out.error().what;
-		EXPECT_EQ(tc_query(v0, TcSide::kEgress).value(), std::nullopt);
+		sh("tc filter add dev v0 egress pref 1 handle 1 bpf da object-pinned /sys/fs/bpf/other");
+		ASSERT_TRUE(tc_attach(v0, TcSide::kEgress, own));
+		EXPECT_EQ(priorities(TcSide::kEgress), List{2});
 		EXPECT_TRUE(tc_detach(v0, TcSide::kEgress, true));
-		EXPECT_EQ(tc_filters(v0, TcSide::kEgress).value().size(), 1U);
+		EXPECT_TRUE(tc_detach(v0, TcSide::kIngress, true));
+		EXPECT_EQ(tc_query(v0, TcSide::kEgress).value(), std::nullopt);
+		EXPECT_EQ(tc_filters(v0, TcSide::kEgress).value().size(), 1U) << "not ours to remove";
+		EXPECT_EQ(clsact(v0), "clsact");
 	});
 }
 
@@ -288,63 +305,133 @@ TEST_F(Attach, TcIngressQdiscHasNoEgress) {
 	});
 }
 
-TEST_F(Attach, ClassifierStandsByTcxOrAmongFilters) {
+bool has_tcx() {
+	return tcx_programs(index_of("lo"), TcSide::kIngress).value().has_value();
+}
+std::vector<std::uint32_t> linked(const ClassifierPlace &place) {
+	return tcx_programs(place.ifindex, place.side).value().value_or(std::vector<std::uint32_t>());
+}
+
+TEST_F(Attach, ClassifierStandsBeforeOthersFilters) {
 	isolated([] {
 		sh("ip link add v0 type veth peer name v1");
 		const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), TcSide::kIngress);
 		std::filesystem::create_directory("/sys/fs/bpf/link");
 		const int first = tc_program("pt_first"), second = tc_program("pt_second");
-		const bool tcx = tcx_programs(place.ifindex, place.side).value().has_value();
-		const auto linked = [&] {
-			return tcx_programs(place.ifindex, place.side).value().value_or(std::vector<std::uint32_t>());
-		};
-		const auto filtered = [&] { return tc_query(place.ifindex, place.side).value(); };
-		EXPECT_FALSE(classifier_query(place).value());
+		const bool tcx = has_tcx();
+		const auto there = [&] { return classifier_query(place).value(); };
+		EXPECT_FALSE(there().prog_id);
 		ASSERT_TRUE(classifier_attach(place, first));
-		EXPECT_EQ(linked().size(), tcx ? 1U : 0U);
-		EXPECT_EQ(filtered().has_value(), !tcx);
+		EXPECT_EQ(linked(place).size(), tcx ? 1U : 0U);
+		EXPECT_EQ(tc_query(place.ifindex, place.side).value().has_value(), !tcx);
 		EXPECT_EQ(clsact(place.ifindex), tcx ? "none" : "clsact") << "no qdisc where none is needed";
-		auto there = classifier_query(place).value();
-		EXPECT_TRUE(there && there->settled && there->prog_id == prog_id(first));
+		EXPECT_TRUE(there().settled);
+		EXPECT_EQ(there().prog_id, prog_id(first));
 		EXPECT_TRUE(classifier_attach(place, second)->replaced);
-		EXPECT_EQ(classifier_query(place).value()->prog_id, prog_id(second));
+		EXPECT_EQ(there().prog_id, prog_id(second));
 
 		sh("tc qdisc replace dev v0 clsact && tc filter add dev v0 ingress pref 10 u32 match u32 0 0");
-		EXPECT_EQ(classifier_query(place).value()->settled, !tcx)
-			<< "others' filters are to run at their place";
-		ASSERT_TRUE(classifier_attach(place, second));
-		EXPECT_TRUE(linked().empty());
-		EXPECT_EQ(filtered(), prog_id(second));
-		EXPECT_TRUE(classifier_query(place).value()->settled);
-
+		EXPECT_TRUE(there().settled);
+		EXPECT_EQ(there().ahead, "");
+		ASSERT_TRUE(classifier_attach(place, first)->replaced);
+		EXPECT_EQ(linked(place).size(), tcx ? 1U : 0U) << "it stays where it is";
 		sh("tc filter del dev v0 ingress pref 10");
-		EXPECT_EQ(classifier_query(place).value()->settled, !tcx);
-		EXPECT_TRUE(classifier_attach(place, first)->replaced);
-		EXPECT_EQ(filtered().has_value(), !tcx);
-		EXPECT_EQ(classifier_query(place).value()->prog_id, prog_id(first));
+		EXPECT_TRUE(there().settled);
 		ASSERT_TRUE(classifier_detach(place, false));
-		EXPECT_FALSE(classifier_query(place).value());
-		EXPECT_TRUE(linked().empty());
+		EXPECT_FALSE(there().prog_id);
+		EXPECT_TRUE(linked(place).empty());
+
+		sh("tc filter add dev v0 ingress pref 1 protocol ip u32 match u32 0 0");
+		ASSERT_TRUE(classifier_attach(place, first));
+		EXPECT_TRUE(there().settled);
+		EXPECT_EQ(there().ahead, tcx ? "" : "a u32 filter of priority 1");
+		sh("tc filter del dev v0 ingress pref 1");
+		EXPECT_EQ(there().settled, tcx) << "there is a better place now";
+		EXPECT_TRUE(classifier_attach(place, second)->replaced);
+		EXPECT_TRUE(there().settled);
+		EXPECT_EQ(there().ahead, "");
+		ASSERT_TRUE(classifier_detach(place, true));
 		EXPECT_TRUE(classifier_detach(place, true)) << "nothing to remove";
 		EXPECT_EQ(clsact(place.ifindex), "none");
 	});
 }
 
-TEST_F(Attach, ClassifierRunsAfterOthersTcxPrograms) {
+TEST_F(Attach, ClassifierRunsBeforeOthersTcxPrograms) {
 	isolated([] {
 		sh("ip link add v0 type veth peer name v1");
-		const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), TcSide::kEgress);
 		std::filesystem::create_directory("/sys/fs/bpf/link");
-		if (!tcx_programs(place.ifindex, place.side).value())
-			return; // a kernel without tcx
-		const int other = tc_program("other"), own = tc_program("pt_own");
-		ASSERT_TRUE(link_attach(place.ifindex, LinkHook::kTcEgress, other, "/sys/fs/bpf/other"));
-		ASSERT_TRUE(classifier_attach(place, own));
-		const std::vector<std::uint32_t> both{prog_id(other), prog_id(own)};
-		EXPECT_EQ(tcx_programs(place.ifindex, place.side).value().value(), both);
-		ASSERT_TRUE(classifier_detach(place, true));
-		EXPECT_EQ(tcx_programs(place.ifindex, place.side).value().value(), std::vector{prog_id(other)});
+		if (!has_tcx())
+			return;
+		const int other = tc_program("other"), own = tc_program("pt_own"), later = tc_program("later");
+		for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
+			const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), side);
+			ASSERT_TRUE(link_attach(place.ifindex, hook_of(side), other, "/sys/fs/bpf/other"));
+			ASSERT_TRUE(classifier_attach(place, own));
+			EXPECT_EQ(linked(place), (std::vector{prog_id(own), prog_id(other)}));
+			EXPECT_EQ(classifier_query(place).value().ahead, "");
+			ASSERT_TRUE(link_attach(place.ifindex, hook_of(side), later, "/sys/fs/bpf/later"));
+			EXPECT_EQ(linked(place).front(), prog_id(later))
+				<< "whoever comes later and wants to be first is";
+			auto there = classifier_query(place).value();
+			EXPECT_EQ(there.ahead, "a tcx program (id " + std::to_string(prog_id(later)) + ")");
+			EXPECT_TRUE(there.settled) << "it is told, and not fought over";
+			ASSERT_TRUE(link_detach("/sys/fs/bpf/later"));
+			EXPECT_EQ(classifier_query(place).value().ahead, "");
+			ASSERT_TRUE(classifier_detach(place, true));
+			EXPECT_EQ(linked(place), std::vector{prog_id(other)});
+			ASSERT_TRUE(link_detach("/sys/fs/bpf/other"));
+		}
 		EXPECT_FALSE(classifier_attach({"/sys/fs/bpf", 9999, TcSide::kIngress}, own)) << "no such device";
+	});
+}
+
+TEST_F(Attach, ClassifierBesideAnIngressQdisc) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1 && tc qdisc add dev v0 handle ffff: ingress && "
+		   "tc filter add dev v0 parent ffff: protocol ip u32 match u32 0 0 action mirred egress redirect dev "
+		   "v1");
+		std::filesystem::create_directory("/sys/fs/bpf/link");
+		const ClassifierPlace in("/sys/fs/bpf", index_of("v0"), TcSide::kIngress);
+		const ClassifierPlace out("/sys/fs/bpf", index_of("v0"), TcSide::kEgress);
+		const int own = tc_program("pt_own");
+		const bool tcx = has_tcx();
+		ASSERT_TRUE(classifier_attach(in, own));
+		EXPECT_TRUE(classifier_query(in).value().settled);
+		EXPECT_EQ(classifier_query(in).value().ahead, "");
+		EXPECT_EQ(classifier_query(out).value().blocked, !tcx);
+		EXPECT_EQ(classifier_attach(out, own).has_value(), tcx);
+		EXPECT_EQ(classifier_query(out).value().prog_id.has_value(), tcx);
+		sh("tc qdisc del dev v0 ingress");
+		EXPECT_FALSE(classifier_query(out).value().blocked);
+		for (const auto &place : {in, out}) {
+			ASSERT_TRUE(classifier_attach(place, own));
+			EXPECT_TRUE(classifier_query(place).value().settled);
+		}
+		sh("tc qdisc replace dev v0 clsact");
+		for (const auto &place : {in, out})
+			EXPECT_TRUE(classifier_detach(place, true));
+		EXPECT_EQ(clsact(in.ifindex), "none");
+	});
+}
+
+TEST_F(Attach, ClassifierLeavesNoFilterOfAnEarlierVersion) {
+	isolated([] {
+		sh("ip link add v0 type veth peer name v1");
+		const ClassifierPlace place("/sys/fs/bpf", index_of("v0"), TcSide::kIngress);
+		std::filesystem::create_directory("/sys/fs/bpf/link");
+		const int old = tc_program("pt_old"), own = tc_program("pt_own");
+		ASSERT_EQ(bpf_obj_pin(old, "/sys/fs/bpf/pt_old"), 0);
+		sh("tc qdisc add dev v0 clsact && tc filter add dev v0 ingress pref 28788 handle 1 bpf da "
+		   "object-pinned "
+		   "/sys/fs/bpf/pt_old");
+		const auto filters = tc_filters(place.ifindex, place.side).value();
+		ASSERT_EQ(filters.size(), 1U);
+		ASSERT_TRUE(filters[0].is_ptrig()) << filters[0].name;
+		EXPECT_FALSE(classifier_query(place).value().settled);
+		EXPECT_EQ(classifier_query(place).value().prog_id, prog_id(old));
+		EXPECT_TRUE(classifier_attach(place, own)->replaced);
+		EXPECT_TRUE(classifier_query(place).value().settled);
+		EXPECT_EQ(tc_filters(place.ifindex, place.side).value().size(), has_tcx() ? 0U : 1U);
 	});
 }
 

@@ -17,7 +17,7 @@ class Network : public Lab {
 protected:
 	/// Somebody else's XDP program, which passes everything, on a device of the gateway.
 	Fd attach_foreign_xdp(const std::string &device);
-	/// Somebody else's filter, of a priority before ptrig's, which drops everything that arrives.
+	/// Somebody else's filter, which drops everything that arrives.
 	void add_dropping_filter(const std::string &device);
 	void remake_lan();
 	void remake_wan();
@@ -251,17 +251,22 @@ TEST_P(Network, ForeignFilterAndClsactSurvive) {
 	EXPECT_NE(must(gw(), {"tc", "qdisc", "show", "dev", "wan0"}).find("clsact"), std::string::npos);
 }
 
-/// What others filter before ptrig's priority never reaches it, whenever their filter came.
+/// ptrig sees packets first, and what it passes on the others still see, whenever their filter came.
 TEST_P(Network, AForeignFilterThatComesLaterHasItsSay) {
 	up(game());
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	EXPECT_EQ(who_gets_udp(7000), "gateway") << "a port of no rule";
 	add_dropping_filter("wan0");
+	EXPECT_EQ(who_gets_udp(7000), "nobody");
 	EXPECT_EQ(ptrig({"up"}).status, 0);
-	EXPECT_EQ(who_gets_udp(6001), "nobody") << "ptrig took it before the filter saw it";
+	EXPECT_EQ(who_gets_udp(7000), "nobody") << "the filter was displaced";
+	EXPECT_EQ(ptrig({"lease", "close", "game"}).status, 0);
+	trigger(lan1());
+	EXPECT_EQ(leases("game").size(), 1U) << "what leaves is not its business";
 	tc({"filter", "del", "dev", "wan0", "ingress", "pref", "777"});
-	EXPECT_EQ(ptrig({"up"}).status, 0);
 	EXPECT_EQ(who_gets_udp(6001), "lan1");
+	EXPECT_EQ(who_gets_udp(7000), "gateway");
 }
 
 TEST_P(Network, AProgramThatWasDetachedIsPutBack) {

@@ -1,0 +1,47 @@
+// Where the gateway's TC programs stand, as far as an administrator is to be told of it.
+#include <fmt/format.h>
+
+#include "loader/classifier.h"
+#include "loader/gateway_impl.h"
+
+namespace ptrig {
+
+namespace {
+
+std::string blocked_warning(const std::string &name, bool lan) {
+	return fmt::format(
+		"{}: {}: an ingress qdisc leaves no place for the program that looks at what leaves (this "
+		"kernel has no tcx, which came with 6.6); a clsact in its place serves both (tc qdisc replace "
+		"dev {} clsact, then its filters again)",
+		name,
+		lan ? "rules with `confirm` or `close = \"connection\"` see no answers" : "nothing triggers towards it",
+		name);
+}
+
+} // namespace
+
+std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role, bool lan_egress) {
+	const bool lan = role & PTRIG_IFACE_LAN;
+	std::vector<std::string> warnings;
+	for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
+		if (side == TcSide::kEgress && lan && !lan_egress)
+			continue;
+		const auto there = classifier_query({dir, link.ifindex, side});
+		if (!there)
+			continue; // whoever attaches is told
+		if (there->blocked)
+			warnings.push_back(blocked_warning(link.name, lan));
+		else if (!there->prog_id)
+			warnings.push_back(link.name +
+					   ": ptrig's program has been removed from it (the daemon or `ptrig up` "
+					   "puts it back)");
+		else if (!there->ahead.empty())
+			warnings.push_back(fmt::format(
+				"{}: {} sees what {} before ptrig: what it drops, redirects or lets through for good "
+				"ptrig does not see",
+				link.name, there->ahead, side == TcSide::kIngress ? "comes in" : "leaves"));
+	}
+	return warnings;
+}
+
+} // namespace ptrig
