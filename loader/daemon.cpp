@@ -27,7 +27,7 @@ namespace {
 
 constexpr std::uint64_t kSecond = 1000000; ///< microseconds, as sd-event counts
 constexpr std::uint64_t kDebounce = kSecond / 20;
-constexpr std::uint64_t kRouteDebounce = kSecond / 2; ///< a routing daemon may change thousands a second
+constexpr std::uint64_t kStormDebounce = kSecond / 2; ///< of what others may change thousands of times a second
 constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
 /// Times what a sweep that found no more took: looking is at most 2 % of a CPU.
 constexpr std::uint64_t kSweepPause = 50;
@@ -251,11 +251,12 @@ Done Daemon::run() {
 
 int Daemon::on_network() {
 	const auto changes = network_->drain();
-	const bool only_routes = changes && std::all_of(changes->begin(), changes->end(), [](const Change &change) {
-					 return change.kind == Change::Kind::kRoute;
-				 });
+	const auto may_storm = [](const Change &change) {
+		return change.kind == Change::Kind::kRoute || change.kind == Change::Kind::kTc;
+	};
+	const bool storm = changes && std::all_of(changes->begin(), changes->end(), may_storm);
 	if (!changes || !changes->empty())
-		reconcile_within(only_routes ? kRouteDebounce : kDebounce);
+		reconcile_within(storm ? kStormDebounce : kDebounce);
 	return 0;
 }
 
@@ -290,6 +291,8 @@ int Daemon::on_second() {
 		lost_ = std::move(present.error());
 		return sd_event_exit(loop_.get(), 0);
 	}
+	if (gateway_->tcx_changed())
+		reconcile_within(0);
 	const std::uint64_t start = monotonic_us();
 	const bool all = start >= sweep_all_at_;
 	const auto swept = gateway_->sweep(all ? Sweep::kSome : Sweep::kLeases);

@@ -171,6 +171,9 @@ public:
 	/// Bring attachments, interface and address tables in line with the network now. Returns lines worth a journal
 	/// entry; nothing if another process writes just now: nothing was done then, and it is to be tried again soon.
 	Result<std::optional<std::vector<std::string>>> reconcile();
+	/// Have programs come to or gone from its interfaces by tcx since the last call? The kernel tells no event of
+	/// these; of anything else NetworkMonitor does.
+	bool tcx_changed();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
 	int events_fd() const;
 	Done read_events(const std::function<void(const EventView &)> &each);

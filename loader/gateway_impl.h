@@ -186,6 +186,7 @@ struct Gateway::Impl {
 	std::set<std::string> told;                 ///< conditions that the last reconcile told
 	std::map<std::uint32_t, std::string> names; ///< of attached interfaces, by ifindex
 	std::unique_ptr<EventReader> events;
+	std::vector<std::uint32_t> tcx_seen; ///< by the last tcx_changed()
 
 	Impl();
 	~Impl();

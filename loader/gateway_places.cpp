@@ -1,6 +1,7 @@
-// Where the gateway's TC programs stand, as far as an administrator is to be told of it.
+// Where the gateway's TC programs stand, as far as an administrator is to be told of it, and whether that has changed.
 #include <fmt/format.h>
 
+#include "loader/bpf_link.h"
 #include "loader/classifier.h"
 #include "loader/gateway_impl.h"
 
@@ -42,6 +43,24 @@ std::vector<std::string> place_warnings(const std::string &dir, const Link &link
 				link.name, there->ahead, side == TcSide::kIngress ? "comes in" : "leaves"));
 	}
 	return warnings;
+}
+
+bool Gateway::tcx_changed() {
+	std::vector<std::uint32_t> seen;
+	auto ifaces = read_ifaces(impl_->dir);
+	if (!ifaces)
+		return false;
+	for (const auto &[ifindex, iface] : *ifaces)
+		for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
+			const auto programs = tcx_programs(ifindex, side);
+			if (!programs || !*programs)
+				continue;
+			seen.push_back(0); // ids are not: where the next list begins
+			seen.insert(seen.end(), (*programs)->begin(), (*programs)->end());
+		}
+	const bool changed = seen != impl_->tcx_seen;
+	impl_->tcx_seen = std::move(seen);
+	return changed;
 }
 
 } // namespace ptrig

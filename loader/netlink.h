@@ -91,7 +91,8 @@ struct Change {
 		kLinkGone,
 		kAddress, ///< IPv4 address added or changed
 		kAddressGone,
-		kRoute,  ///< a default route of the main table came or went (ifindex 0 if it has several)
+		kRoute, ///< a default route of the main table came or went (ifindex 0 if it has several)
+		kTc, ///< a qdisc, or a filter of what comes in or leaves, came or went (ifindex 0: in a shared block)
 		kResync, ///< messages were lost (ENOBUFS): anything may have changed, read everything
 	} kind = Kind::kResync;
 	std::uint32_t ifindex = 0;
@@ -100,8 +101,8 @@ struct Change {
 	bool operator==(const Change &) const = default;
 };
 
-/// A subscription to link, IPv4 address and default route changes. Open it before read_network(), so that nothing is
-/// missed.
+/// A subscription to changes of links, IPv4 addresses, default routes, qdiscs and filters. Open it before
+/// read_network(), so that nothing is missed.
 class NetworkMonitor {
 public:
 	static Result<NetworkMonitor> open();

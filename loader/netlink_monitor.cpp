@@ -1,8 +1,9 @@
-// The subscription to changes of links, IPv4 addresses and default routes.
+// The subscription to changes of links, IPv4 addresses, default routes, qdiscs and filters.
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <fcntl.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
@@ -55,6 +56,21 @@ std::optional<Change> parse_route_change(const nlmsghdr *message) {
 	return Change{Change::Kind::kRoute, attrs.u32(RTA_OIF).value_or(0), {}, std::nullopt};
 }
 
+std::optional<Change> parse_tc_change(const nlmsghdr *message) {
+	const auto *header = header_of<tcmsg>(message);
+	if (header == nullptr) {
+		return std::nullopt;
+	}
+	const bool filter = message->nlmsg_type == RTM_NEWTFILTER || message->nlmsg_type == RTM_DELTFILTER;
+	const bool shared = filter && header->tcm_ifindex == static_cast<int>(TCM_IFINDEX_MAGIC_BLOCK);
+	// Others sort packets into the classes of a device's own qdisc.
+	if (filter && !shared && TC_H_MAJ(header->tcm_parent) != TC_H_MAJ(TC_H_CLSACT)) {
+		return std::nullopt;
+	}
+	return Change{
+		Change::Kind::kTc, shared ? 0 : static_cast<std::uint32_t>(header->tcm_ifindex), {}, std::nullopt};
+}
+
 void append(std::vector<Change> &changes, Change change) {
 	if (changes.empty() || !(changes.back() == change)) {
 		changes.push_back(std::move(change));
@@ -74,6 +90,11 @@ std::optional<Change> parse_change(const nlmsghdr *message) {
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
 		return parse_route_change(message);
+	case RTM_NEWQDISC:
+	case RTM_DELQDISC:
+	case RTM_NEWTFILTER:
+	case RTM_DELTFILTER:
+		return parse_tc_change(message);
 	default:
 		return std::nullopt;
 	}
@@ -109,8 +130,8 @@ Result<NetworkMonitor> NetworkMonitor::open() {
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0) {
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 	}
-	if (mnl_socket_bind(impl->socket, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE, MNL_SOCKET_AUTOPID) <
-	    0) {
+	if (mnl_socket_bind(impl->socket, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_TC,
+			    MNL_SOCKET_AUTOPID) < 0) {
 		return system_error("subscribe to network changes");
 	}
 	return NetworkMonitor(std::move(impl));

@@ -155,6 +155,16 @@ TEST_F(Attach, MonitorTellsChanges) {
 			  1);
 		sh("ip addr del 10.0.0.1/24 dev v0");
 		EXPECT_TRUE(await(*monitor, Change::Kind::kAddressGone, seen));
+		for (const char *change :
+		     {"qdisc add dev v0 ingress", "filter add dev v0 parent ffff: protocol ip pref 7 u32 match u32 0 0",
+		      "filter del dev v0 parent ffff: pref 7", "qdisc del dev v0 ingress",
+		      "qdisc add dev v0 root tbf "
+		      "rate 1mbit burst 10k latency 10ms"}) {
+			monitor->drain().value();
+			sh(std::string("tc ") + change);
+			EXPECT_TRUE(await(*monitor, Change::Kind::kTc, seen)) << change;
+			EXPECT_EQ(seen.back().ifindex, index_of("v0")) << change;
+		}
 		auto index = index_of("v0");
 		sh("ip link add br0 type bridge && ip link set v0 master br0 && ip link set v0 nomaster && ip link set "
 		   "br0 mtu 1400");
