@@ -17,6 +17,7 @@ PT_MAP(pt_rules, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_rule, 2 * 4096, BPF_F_M
 PT_MAP(pt_prefixes, BPF_MAP_TYPE_LPM_TRIE, struct ptrig_prefix_key, __u32, 1 << 20, BPF_F_NO_PREALLOC);
 PT_MAP(pt_macs, BPF_MAP_TYPE_HASH, struct ptrig_mac_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
 PT_MAP(pt_wan_addrs, BPF_MAP_TYPE_HASH, struct ptrig_wan_key, __u32, 1024, 0);
+PT_MAP(pt_expected, BPF_MAP_TYPE_HASH, struct ptrig_expected_key, __u64, PTRIG_EXPECTED, BPF_F_NO_PREALLOC);
 PT_MAP(pt_ifaces, BPF_MAP_TYPE_HASH, __u32, struct ptrig_iface, 256, 0);
 PT_MAP(pt_leases, BPF_MAP_TYPE_HASH, struct ptrig_lease_key, struct ptrig_lease, 8192, 0); /* * max_leases */
 PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 65536,

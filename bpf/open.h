@@ -7,6 +7,7 @@
 #ifndef PT_OPEN_H
 #define PT_OPEN_H
 
+#include "expected.h"
 #include "flow.h"
 
 /* The lease that a packet is for. */
@@ -88,6 +89,8 @@ static __noinline enum ptrig_reason pt_open_wan_free(struct __sk_buff *skb, cons
 	struct pt_tuple wan = pt_tuple_of(p);
 	struct pt_tuple lan = {.saddr = host, .daddr = p->saddr, .sport = port, .dport = p->sport};
 
+	if (pt_expectation_takes(&wan, p->proto))
+		return PTRIG_FLOW_KNOWN;
 	return pt_open_free(skb, &wan, &lan, p->proto);
 }
 

@@ -14,7 +14,7 @@ constexpr std::uint64_t kBucket = 16;        // struct bucket
 constexpr std::uint64_t kElement = 48;       // struct htab_elem without key and value
 constexpr std::uint64_t kEvents = 256 << 10; // pt_events
 constexpr std::uint64_t kDevices = 256 * 8;  // pt_devs: the heads of its lists
-constexpr std::uint64_t kMostMacs = 1 << 16; // pt_macs: only its buckets are allocated at once
+constexpr std::uint64_t kMostMacs = 1 << 16; // pt_macs: only its buckets are allocated at once, as of pt_expected
 
 std::uint64_t rounded(std::uint64_t size) {
 	return (size + 7) & ~std::uint64_t{7};
@@ -54,6 +54,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_prefixes", 0},
 		{"pt_macs", buckets(kMostMacs)},
 		{"pt_wan_addrs", hash<ptrig_wan_key, __u32>(1024, cpus)},
+		{"pt_expected", buckets(PTRIG_EXPECTED)},
 		{"pt_ifaces", hash<__u32, ptrig_iface>(256, cpus)},
 		{"pt_leases", hash<ptrig_lease_key, ptrig_lease>(leases, cpus)},
 		{"pt_sessions", hash<ptrig_session_key, ptrig_session>(sessions, cpus)},

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 6
+#define PTRIG_ABI 7
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -114,6 +114,8 @@ struct ptrig_state {
 	__u64 applied_ns;
 	__u32 hash_seed; /* of pt_fast */
 	__u32 settled;   /* the last switch whose leases that it does not allow any more have been ended */
+	__u32 nat_ready; /* 1: the chain that registers the NAT hooks (table ip ptrig) was there when last looked for */
+	__u32 pad;
 };
 
 /* pt_usage[0]: how much is in use. */
@@ -146,6 +148,20 @@ struct ptrig_mac_key {
 struct ptrig_wan_key {
 	__u32 ifindex;
 	__be32 address;
+};
+
+/*
+ * pt_expected: hash; connections to a WAN address that a conntrack helper expects, which the daemon reads from the
+ * kernel. Value: __u64, until when. remote is 0 where any may connect. Example: for PORT 203,0,113,2,23,117 of active
+ * FTP with 203.0.113.10 it is {.10, .2, 6005, TCP} -> now + 300 s.
+ */
+#define PTRIG_EXPECTED 8192U
+struct ptrig_expected_key {
+	__be32 remote;
+	__be32 wan;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
 };
 
 #define PTRIG_IFACE_LAN 1U

@@ -1,5 +1,8 @@
 // Who comes before a lease at the WAN: the gateway's own sockets and the kernel's flows, which are real ones here.
 // And that masquerade does not give away the tuple of a session.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "tests/bpf/harness.h"
 
 namespace ptrig::test {
@@ -71,6 +74,29 @@ TEST_F(Precedence, TcpListenerOfTheGateway) {
 		EXPECT_EQ(syn(1, 16385), PTRIG_OPENED);
 	}
 	EXPECT_EQ(syn(2), PTRIG_OPENED) << "it is closed again";
+}
+
+/// As the daemon writes it for a helper.
+TEST_F(Precedence, WhatAHelperExpects) {
+	auto expected = dp().map<ptrig_expected_key, std::uint64_t>("pt_expected");
+	const auto key = [](const std::string &remote, std::uint16_t port) {
+		return ptrig_expected_key{be(remote), be(kWan), htons(port), IPPROTO_TCP, 0};
+	};
+	const std::uint64_t later = now_ns() + 60'000'000'000ULL;
+	ASSERT_TRUE(expected.update(key(kRemote, 16384), later));
+	EXPECT_EQ(syn(20), PTRIG_FLOW_KNOWN);
+	EXPECT_EQ(syn(21), PTRIG_FLOW_KNOWN) << "from any port of the remote's";
+	EXPECT_EQ(knock(20), PTRIG_OPENED) << "another protocol";
+	EXPECT_EQ(syn(20, 16385), PTRIG_OPENED) << "another port";
+	ASSERT_TRUE(expected.update(key(kRemote2, 16386), later));
+	EXPECT_EQ(syn(20, 16386), PTRIG_OPENED) << "another remote";
+	ASSERT_TRUE(expected.update(key("0.0.0.0", 16387), later));
+	EXPECT_EQ(syn(20, 16387), PTRIG_FLOW_KNOWN) << "any remote";
+	ASSERT_TRUE(expected.update(key(kRemote, 16388), now_ns()));
+	EXPECT_EQ(syn(20, 16388), PTRIG_OPENED) << "it is over";
+	for (const auto &old : expected.keys().value())
+		ASSERT_TRUE(expected.erase(old));
+	EXPECT_EQ(syn(22), PTRIG_OPENED) << "it came, or was given up";
 }
 
 TEST_F(Precedence, AHostsListenerIsNone) {
