@@ -1,15 +1,13 @@
 // The subscription to changes of links, IPv4 addresses, default routes, qdiscs and filters.
 #include <algorithm>
 #include <arpa/inet.h>
-#include <cerrno>
-#include <fcntl.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <sys/socket.h>
 
 #include "loader/netlink.h"
 #include "loader/netlink_message.h"
 #include "loader/netlink_socket.h"
+#include "loader/netlink_subscription.h"
 
 namespace ptrig {
 
@@ -101,16 +99,7 @@ std::optional<Change> parse_change(const nlmsghdr *message) {
 }
 
 struct NetworkMonitor::Impl {
-	mnl_socket *socket = nullptr;
-	std::vector<char> buffer = std::vector<char>(64 * 1024);
-	Impl() = default;
-	Impl(const Impl &) = delete;
-	Impl &operator=(const Impl &) = delete;
-	~Impl() {
-		if (socket != nullptr) {
-			mnl_socket_close(socket);
-		}
-	}
+	NetlinkSubscription subscription;
 };
 
 NetworkMonitor::NetworkMonitor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -119,54 +108,34 @@ NetworkMonitor &NetworkMonitor::operator=(NetworkMonitor &&) noexcept = default;
 NetworkMonitor::~NetworkMonitor() = default;
 
 Result<NetworkMonitor> NetworkMonitor::open() {
-	auto impl = std::make_unique<Impl>();
-	impl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (impl->socket == nullptr) {
-		return system_error("open a netlink socket");
+	auto subscription = NetlinkSubscription::open(NETLINK_ROUTE,
+						      RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_TC,
+						      "subscribe to network changes");
+	if (!subscription) {
+		return tl::unexpected(std::move(subscription.error()));
 	}
-	// Room for bursts such as hundreds of VLANs going down; what does not fit is a resync, not a loss.
-	int bytes = 1 << 20;
-	int fd = mnl_socket_get_fd(impl->socket);
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0) {
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-	}
-	if (mnl_socket_bind(impl->socket, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_TC,
-			    MNL_SOCKET_AUTOPID) < 0) {
-		return system_error("subscribe to network changes");
-	}
-	return NetworkMonitor(std::move(impl));
+	return NetworkMonitor(std::make_unique<Impl>(Impl{std::move(*subscription)}));
 }
 
 int NetworkMonitor::fd() const {
-	return mnl_socket_get_fd(impl_->socket);
+	return impl_->subscription.fd();
 }
 
 Result<std::vector<Change>> NetworkMonitor::drain() {
 	std::vector<Change> changes;
-	while (true) {
-		auto bytes = mnl_socket_recvfrom(impl_->socket, impl_->buffer.data(), impl_->buffer.size());
-		if (bytes < 0) {
-			int code = errno;
-			if (code == EAGAIN || code == EWOULDBLOCK) {
-				return changes;
-			}
-			if (code == EINTR) {
-				continue;
-			}
-			if (code == ENOBUFS || code == ENOSPC) {
-				append(changes, Change{Change::Kind::kResync, 0, {}, std::nullopt});
-				continue;
-			}
-			return system_error("read network changes", code);
-		}
-		const auto *message = reinterpret_cast<const nlmsghdr *>(impl_->buffer.data());
-		for (int left = static_cast<int>(bytes); mnl_nlmsg_ok(message, left);
-		     message = mnl_nlmsg_next(message, &left)) {
+	auto drained = impl_->subscription.drain(
+		[&](const nlmsghdr *message) {
 			if (auto change = parse_change(message)) {
 				append(changes, std::move(*change));
 			}
-		}
+		},
+		[&] {
+			append(changes, Change{Change::Kind::kResync, 0, {}, std::nullopt});
+		});
+	if (!drained) {
+		return tl::unexpected(std::move(drained.error()));
 	}
+	return changes;
 }
 
 } // namespace ptrig

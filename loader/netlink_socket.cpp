@@ -6,7 +6,6 @@
 #include <cstring>
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
-#include <memory>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -17,13 +16,10 @@ namespace {
 constexpr std::size_t kBufferSize = 64 * 1024; // a message of a dump is at most 32 KiB unless more was asked for
 constexpr int kDumpAttempts = 64;              // each one is cut short only by another change of the network
 
-struct Closer {
-	void operator()(mnl_socket *socket) const { mnl_socket_close(socket); }
-};
-using Socket = std::unique_ptr<mnl_socket, Closer>;
+} // namespace
 
-Result<Socket> open_socket(int bus) {
-	Socket socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
+Result<NetlinkSocket> open_netlink(int bus) {
+	NetlinkSocket socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
 	if (!socket) {
 		return system_error("open a netlink socket");
 	}
@@ -37,6 +33,8 @@ Result<Socket> open_socket(int bus) {
 	(void)setsockopt(mnl_socket_get_fd(socket.get()), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	return socket;
 }
+
+namespace {
 
 enum class Outcome { kMore, kDone, kInterrupted, kError };
 
@@ -77,7 +75,7 @@ Outcome take(const std::vector<char> &buffer, int bytes, unsigned seq, bool dump
 /// Asks once. kInterrupted: ask again on another socket, this one still holds the rest of the dump.
 Result<Outcome> converse(int bus, const NetlinkFill &fill, bool dump, const NetlinkStop &stop, NetlinkAnswer &answer,
 			 int &code) {
-	auto socket = open_socket(bus);
+	auto socket = open_netlink(bus);
 	if (!socket) {
 		return tl::unexpected(socket.error());
 	}

@@ -1,8 +1,9 @@
-// One request to the kernel over netlink and its whole answer; used by netlink, tc and xdp. Reads only.
+// One request to the kernel over netlink and its whole answer; used by netlink, netfilter, tc and xdp.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,13 @@
 #include "loader/result.h"
 
 namespace ptrig {
+
+struct NetlinkCloser {
+	void operator()(mnl_socket *socket) const { mnl_socket_close(socket); }
+};
+using NetlinkSocket = std::unique_ptr<mnl_socket, NetlinkCloser>;
+/// For requests; an answer is waited for no longer than ten seconds.
+Result<NetlinkSocket> open_netlink(int bus);
 
 /// The messages of one answer, owned, in order. Control messages (done, error) are not among them.
 class NetlinkAnswer {

@@ -1,8 +1,9 @@
-// Any bytes as messages of rtnetlink: read without a fault.
+// Any bytes as messages of rtnetlink, ctnetlink and nftables: read without a fault.
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#include "loader/netfilter_message.h"
 #include "loader/netlink_message.h"
 #include "tests/fuzz/demand.h"
 
@@ -23,6 +24,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
 		if (const auto route = ptrig::parse_default_route(message))
 			fuzz::demand(!route->ifindexes.empty(), "a route that leads nowhere", "");
 		ptrig::parse_change(message);
+		if (const auto expected = ptrig::parse_expectation(message))
+			fuzz::demand(expected->proto == 6 || expected->proto == 17, "neither TCP nor UDP", "");
+		ptrig::parse_netfilter_change(message);
 	}
 	return 0;
 }
