@@ -17,6 +17,7 @@
 #include "loader/gateway.h"
 #include "loader/line_limit.h"
 #include "loader/monitor.h"
+#include "loader/netfilter_follower.h"
 #include "loader/netlink.h"
 #include "loader/system.h"
 #include "loader/usable_config.h"
@@ -85,6 +86,7 @@ private:
 	template <int (Daemon::*handler)()> Done every(Source &source, std::uint64_t first_us, const char *what);
 
 	int on_network();
+	int on_netfilter();
 	int on_events();
 	int on_monitors();
 	int on_second();
@@ -93,6 +95,7 @@ private:
 
 	void reconcile();
 	void reconcile_within(std::uint64_t us);
+	void tell_netfilter();
 	void reload();
 	void say(int priority, const std::string &line);
 	void say_limited(const std::string &line);
@@ -104,6 +107,7 @@ private:
 	DaemonLog log_;
 	std::optional<DaemonLock> lock_;
 	std::optional<NetworkMonitor> network_;
+	std::optional<NetfilterFollower> netfilter_;
 	std::optional<Gateway> gateway_;
 	std::optional<MonitorServer> monitors_;
 	// After what they watch: sources go before their descriptors are closed.
@@ -114,7 +118,7 @@ private:
 	LineLimit limit_{kLinesPerSecond};
 	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
-	std::string network_trouble_, sweep_trouble_, events_trouble_;
+	std::string network_trouble_, sweep_trouble_, events_trouble_, helpers_trouble_, chain_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {
@@ -168,6 +172,10 @@ Done Daemon::start() {
 	if (!network)
 		return tl::unexpected(network.error());
 	network_ = std::move(*network);
+	auto netfilter = NetfilterFollower::open();
+	if (!netfilter)
+		return tl::unexpected(netfilter.error());
+	netfilter_ = std::move(*netfilter);
 	if (auto found = find_gateway(); !found)
 		return found;
 	auto monitors = MonitorServer::listen(monitor_path(options_.pin_dir));
@@ -220,6 +228,8 @@ Done Daemon::watch() {
 		return system_error("set up the watchdog", -code);
 	Done done = watch_fd<&Daemon::on_network>(network_->fd(), "the network");
 	if (done)
+		done = watch_fd<&Daemon::on_netfilter>(netfilter_->fd(), "netfilter");
+	if (done)
 		done = watch_fd<&Daemon::on_events>(gateway_->events_fd(), "the events");
 	if (done)
 		done = watch_fd<&Daemon::on_monitors>(monitors_->fd(), "the monitors");
@@ -237,6 +247,8 @@ Done Daemon::run() {
 	if (auto watching = watch(); !watching)
 		return watching;
 	reconcile();
+	netfilter_->look(*gateway_);
+	tell_netfilter();
 	tell_manager("READY=1\n");
 	say(LOG_NOTICE, "ready");
 	const int code = sd_event_loop(loop_.get());
@@ -258,6 +270,19 @@ int Daemon::on_network() {
 	if (!changes || !changes->empty())
 		reconcile_within(storm ? kStormDebounce : kDebounce);
 	return 0;
+}
+
+int Daemon::on_netfilter() {
+	netfilter_->read(*gateway_);
+	tell_netfilter();
+	return 0;
+}
+
+void Daemon::tell_netfilter() {
+	if (netfilter_->put_back() > 0)
+		say_limited("table ip ptrig was gone: added again");
+	say_trouble(helpers_trouble_, "follow what conntrack's helpers expect", netfilter_->helpers_trouble());
+	say_trouble(chain_trouble_, "keep table ip ptrig", netfilter_->chain_trouble());
 }
 
 void Daemon::reconcile_within(std::uint64_t us) {
@@ -301,6 +326,8 @@ int Daemon::on_second() {
 		sweep_all_at_ = end + kSweepPause * (end - start);
 	}
 	say_trouble(sweep_trouble_, "remove what has ended", swept ? "" : swept.error().what);
+	netfilter_->look(*gateway_);
+	tell_netfilter();
 	sd_event_source_set_time_relative(second_.get(), kSecond);
 	sd_event_source_set_enabled(second_.get(), SD_EVENT_ONESHOT);
 	return 0;

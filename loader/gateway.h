@@ -18,6 +18,8 @@ namespace ptrig {
 inline constexpr const char *kDefaultPinDir = "/sys/fs/bpf/ptrig";
 inline constexpr const char *kDefaultConfig = "/etc/ptrig/ptrig.toml";
 
+struct Expectation;
+
 /// A lease as the CLI lists it. Ages and times are seconds.
 struct LeaseView {
 	std::string rule;
@@ -174,6 +176,12 @@ public:
 	/// Have programs come to or gone from its interfaces by tcx since the last call? The kernel tells no event of
 	/// these; of anything else NetworkMonitor does.
 	bool tcx_changed();
+	/// What conntrack's helpers expect now, all of it, for packets to leave alone; and one that came or is gone.
+	Done set_expected(const std::vector<Expectation> &now);
+	Done note_expected(const Expectation &expectation, bool gone);
+	/// See to it that the nat chain of ptrig's own is there, and tell packets whether it is. True: it had to be
+	/// added.
+	Result<bool> keep_nat_chain();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
 	int events_fd() const;
 	Done read_events(const std::function<void(const EventView &)> &each);

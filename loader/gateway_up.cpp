@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "loader/gateway_impl.h"
+#include "loader/nat_chain.h"
 #include "loader/system.h"
 #include "loader/usable_config.h"
 
@@ -253,8 +254,13 @@ Result<Gateway> Gateway::up(const std::string &pin_dir, const Config &config, co
 	if (auto ready = prepare_bpffs(dir); !ready)
 		return tl::unexpected(std::move(ready.error()));
 	auto impl = there ? Impl::adopt(dir, config, config_path, notes) : Impl::start(dir, config, config_path, notes);
-	if (impl)
-		return Gateway(std::move(*impl));
+	if (impl) {
+		Gateway gateway(std::move(*impl));
+		// Without it sessions are translated all the same where any nat chain is: not worth failing for.
+		if (const auto kept = gateway.keep_nat_chain(); !kept)
+			notes.push_back(kept.error().what);
+		return gateway;
+	}
 	if (impl.error().what.find("modprobe") != std::string::npos && !complaints.empty())
 		impl.error().what += fmt::format(" (modprobe said: {})", complaints.front());
 	return tl::unexpected(std::move(impl.error()));
@@ -299,7 +305,7 @@ Done Gateway::down(const std::string &pin_dir) {
 				return same;
 			return remove_pins(dir); // the devices are gone with their namespace
 		}
-	return detach_all(dir, !readable).and_then([&] { return remove_pins(dir); });
+	return detach_all(dir, !readable).and_then(remove_nat_chain).and_then([&] { return remove_pins(dir); });
 }
 
 } // namespace ptrig
