@@ -21,9 +21,11 @@ std::string_view protos_text(Protos protos) {
 	return protos == PTRIG_TCP ? "tcp" : protos == PTRIG_UDP ? "udp" : "tcp+udp";
 }
 
+/// In either case: routers and manuals write "TCP".
 Result<Protos> parse_protos(std::string_view word, std::string_view whole) {
+	const std::string lower = text::lowered(word);
 	for (const Protos protos : {PTRIG_TCP, PTRIG_UDP, PTRIG_TCP | PTRIG_UDP})
-		if (word == protos_text(protos))
+		if (lower == protos_text(protos))
 			return protos;
 	return refuse(whole, "the protocol is tcp, udp or tcp+udp, not {}", quoted(word));
 }

@@ -134,6 +134,14 @@ std::string replaced(std::string_view text, char from, char to) {
 	return out;
 }
 
+std::string lowered(std::string_view text) {
+	std::string out(text);
+	for (char &c : out)
+		if (c >= 'A' && c <= 'Z')
+			c = static_cast<char>(c - 'A' + 'a');
+	return out;
+}
+
 std::optional<std::uint64_t> whole_number(std::string_view text) {
 	constexpr std::size_t kMostDigits = 18;
 	if (text.empty() || text.size() > kMostDigits || (text.size() > 1 && text[0] == '0'))

@@ -21,6 +21,8 @@ bool is_printable(std::string_view text);
 std::string_view trimmed(std::string_view text);
 std::vector<std::string_view> split(std::string_view text, char separator);
 std::string replaced(std::string_view text, char from, char to);
+/// The letters of ASCII as small ones; all else stays.
+std::string lowered(std::string_view text);
 
 /// Decimal digits only, no sign, no leading zero, at most 18 of them.
 std::optional<std::uint64_t> whole_number(std::string_view text);

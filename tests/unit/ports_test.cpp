@@ -3,6 +3,7 @@
 
 #include "include/ptrig/abi.h"
 #include "loader/rule.h"
+#include "loader/rule_file.h"
 
 namespace ptrig {
 namespace {
@@ -29,6 +30,27 @@ TEST(PortRange, ReadsAndPrints) {
 	EXPECT_EQ(to_string(*parse_port_range("7-7/tcp")), "7/tcp");
 }
 
+TEST(PortRange, ProtocolsInEitherCase) {
+	const struct {
+		const char *text, *printed;
+	} cases[] = {
+		{"21/TCP", "21/tcp"},
+		{"6000-6010/UDP", "6000-6010/udp"},
+		{"53/TCP+UDP", "53/tcp+udp"},
+		{"53/Tcp+udp", "53/tcp+udp"},
+	};
+	for (const auto &c : cases) {
+		const auto range = parse_port_range(c.text);
+		ASSERT_TRUE(range) << range.error().what;
+		EXPECT_EQ(to_string(*range), c.printed);
+		EXPECT_EQ(to_string(*parse_open_range(c.text)), c.printed);
+	}
+	EXPECT_EQ(to_string(*parse_open_range("8080=80/TCP")), "8080=80/tcp");
+	Rule rule;
+	ASSERT_TRUE(set_rule_key(rule, "trigger", {"21/TCP,53/Udp"}));
+	EXPECT_EQ(rule.trigger, (std::vector<PortRange>{{21, 21, kTcp}, {53, 53, kUdp}}));
+}
+
 TEST(PortRange, RefusesWithTheRightSpelling) {
 	const struct {
 		const char *text, *says;
@@ -51,7 +73,6 @@ TEST(PortRange, RefusesWithTheRightSpelling) {
 		{"-5/tcp", "a port number is missing"},
 		{"5-/tcp", "a port number is missing"},
 		{"21/", "the protocol is tcp, udp or tcp+udp, not \"\""},
-		{"21/TCP", "the protocol is tcp, udp or tcp+udp, not \"TCP\""},
 		{"21/udp+tcp", "the protocol is tcp, udp or tcp+udp"},
 		{"21/sctp", "the protocol is tcp, udp or tcp+udp"},
 		{"21/tcp,udp", "the protocol is tcp, udp or tcp+udp"},
