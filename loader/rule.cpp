@@ -71,12 +71,12 @@ tl::unexpected<Error> refuse_without_unit(std::string_view whole, std::string_vi
 	if (digits.size() != whole.size() || !number || *number > 1'000'000'000)
 		return refuse(
 			whole,
-			"a unit is missing: write one of d h m s ms after each number, as in \"10m\" or \"2h4m\"");
-	const std::string plain = fmt::format("{}s", *number);
-	const std::string shortest = to_string(nanoseconds(seconds(*number)));
-	if (shortest == plain)
-		return refuse(whole, fmt::format("the unit is missing: write \"{}\"", plain));
-	return refuse(whole, fmt::format("the unit is missing: write \"{}\" or \"{}\"", plain, shortest));
+			"a unit is required: write one of d h m s ms after each number, as in \"10m\" or \"2h4m\"");
+	if (*number == 0)
+		return refuse(whole, "a unit is required: write \"0s\"");
+	// Some routers count seconds and some minutes: neither is guessed.
+	return refuse(whole,
+		      fmt::format("a unit is required: write \"{0}s\" for seconds or \"{0}m\" for minutes", *number));
 }
 
 /// A number and its unit, such as "10m".
@@ -104,6 +104,30 @@ Result<Term> take_term(std::string_view &rest, std::string_view whole) {
 	if (!number || __builtin_mul_overflow(static_cast<std::int64_t>(*number), kUnits[term.unit].ns, &term.ns))
 		return refuse(whole, "too long a time to be counted");
 	return term;
+}
+
+constexpr std::size_t kLongestName = 31;
+constexpr std::string_view kNameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+/// The name itself if it is right, else the nearest right one: "Battle.net (1)" is "Battle.net-1". May be empty.
+std::string as_rule_name(std::string_view name) {
+	std::string out;
+	bool replaced = false;
+	for (const char c : name) {
+		const bool wrong = kNameCharacters.find(c) == std::string_view::npos || (out.empty() && c == '.');
+		replaced |= wrong;
+		if (!wrong)
+			out += c;
+		else if (!out.empty() && out.back() != '-')
+			out += '-';
+	}
+	if (out.size() > kLongestName) {
+		out.resize(kLongestName);
+		replaced = true;
+	}
+	while (replaced && !out.empty() && out.back() == '-')
+		out.pop_back();
+	return out;
 }
 
 } // namespace
@@ -146,16 +170,17 @@ std::string to_string(nanoseconds time) {
 }
 
 Result<std::string> parse_rule_name(std::string_view name) {
-	constexpr std::size_t kLongest = 31;
-	constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	constexpr std::string_view kForm = "1 to 31 of A-Z a-z 0-9 . _ -, not beginning with a dot";
 	if (name.empty())
-		return refuse(name, "a rule needs a name: 1 to 31 of A-Z a-z 0-9 . _ -");
-	if (name.find_first_not_of(kAllowed) != std::string_view::npos)
-		return refuse(name, "a rule's name is 1 to 31 of A-Z a-z 0-9 . _ -");
-	if (name.size() > kLongest)
-		return refuse(name, fmt::format("{} characters are too many for a rule's name: write at most {}",
-						name.size(), kLongest));
-	return std::string(name);
+		return refuse(name, fmt::format("a rule needs a name: {}", kForm));
+	const std::string right = as_rule_name(name);
+	if (right == name)
+		return right;
+	const std::string offer = right.empty() ? "" : fmt::format(": write {}", quoted(right));
+	if (name.size() > kLongestName && name.find_first_not_of(kNameCharacters) == std::string_view::npos)
+		return refuse(name, fmt::format("{} characters are too many for a rule's name, {} the most{}",
+						name.size(), kLongestName, offer));
+	return refuse(name, fmt::format("a rule's name is {}{}", kForm, offer));
 }
 
 std::string_view to_string(Refresh refresh) {

@@ -143,7 +143,7 @@ parse_duration(std::string_view text);              ///< "10m", "2h4m", "0s"; un
 Result<Prefix> parse_prefix(std::string_view text); ///< "203.0.113.0/24" or an address
 Result<Ip4> parse_ip4(std::string_view text);
 Result<Mac> parse_mac(std::string_view text);
-Result<std::string> parse_rule_name(std::string_view text); ///< 1-31 of A-Z a-z 0-9 . _ -
+Result<std::string> parse_rule_name(std::string_view text); ///< 1-31 of A-Z a-z 0-9 . _ -, not beginning with a dot
 
 std::string to_string(const PortRange &);
 std::string to_string(const OpenRange &);

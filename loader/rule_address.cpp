@@ -36,6 +36,12 @@ std::optional<Ip4> dotted(std::string_view text) {
 	return address;
 }
 
+tl::unexpected<Error> refuse_name(std::string_view text, std::string_view example) {
+	return fail(fmt::format("{} is a name, write an address: names are not looked up, write one as in {}",
+				quoted(text), example),
+		    Status::kInput);
+}
+
 std::optional<std::uint8_t> hex_byte(std::string_view text) {
 	constexpr std::string_view kDigits = "0123456789abcdef";
 	if (text.size() != 2)
@@ -64,6 +70,23 @@ std::optional<Mac> six_bytes(std::string_view text, char separator) {
 	return mac;
 }
 
+/// Twelve digits without separators or with dots: "aabbccddeeff", "aabb.ccdd.eeff".
+std::optional<Mac> packed_bytes(std::string_view text) {
+	std::string digits(text);
+	if (text.size() == 14 && text[4] == '.' && text[9] == '.')
+		std::erase(digits, '.');
+	Mac mac;
+	if (digits.size() != 2 * mac.bytes.size())
+		return std::nullopt;
+	for (std::size_t i = 0; i < mac.bytes.size(); ++i) {
+		const auto byte = hex_byte(std::string_view(digits).substr(2 * i, 2));
+		if (!byte)
+			return std::nullopt;
+		mac.bytes[i] = *byte;
+	}
+	return mac;
+}
+
 } // namespace
 
 bool Prefix::contains(Ip4 a) const {
@@ -79,6 +102,8 @@ Result<Ip4> parse_ip4(std::string_view text) {
 		return *address;
 	if (text.find(':') != std::string_view::npos)
 		return refuse(text, "not an IPv4 address: write one as in 203.0.113.10 (there is no IPv6 here)");
+	if (text::is_name(text))
+		return refuse_name(text, "203.0.113.10");
 	return refuse(text, "not an IPv4 address: write four numbers from 0 to 255, as in 203.0.113.10");
 }
 
@@ -87,6 +112,8 @@ Result<Prefix> parse_prefix(std::string_view text) {
 	const auto address = dotted(text.substr(0, slash));
 	if (!address && text.find(':') != std::string_view::npos)
 		return refuse(text, "not an IPv4 prefix: write one as in 203.0.113.0/24 (there is no IPv6 here)");
+	if (!address && text::is_name(text.substr(0, slash)))
+		return refuse_name(text, "203.0.113.0/24 or 203.0.113.10");
 	if (!address)
 		return refuse(text, "not an IPv4 prefix: write one as in 203.0.113.0/24 or 203.0.113.10");
 	if (slash == std::string_view::npos)
@@ -109,6 +136,9 @@ Result<Mac> parse_mac(std::string_view text) {
 		if (const auto dashed = six_bytes(text, '-'))
 			return refuse(text,
 				      fmt::format("a MAC address is written with \":\": write {}", to_string(*dashed)));
+		if (const auto packed = packed_bytes(text))
+			return refuse(text, fmt::format("not a MAC address as it is written here: write {}",
+							to_string(*packed)));
 		return refuse(text, "not a MAC address: write six bytes as in 02:00:5e:10:00:01");
 	}
 	if (mac->bytes[0] & 1)

@@ -57,13 +57,29 @@ using Source = std::variant<Prefix, Mac>;
 Result<Source> source_item(std::string_view item) {
 	if (item == "lan" || item == "routed")
 		return fail(quoted(item) + " stands alone, not beside others", Status::kInput);
-	if (item.find('.') == std::string_view::npos && item.find_first_of(":-") != std::string_view::npos)
-		return parse_mac(item).map([](const Mac &mac) { return Source(mac); });
-	if (item.find('.') == std::string_view::npos)
+	auto prefix = parse_prefix(item);
+	if (prefix)
+		return Source(*prefix);
+	const auto mac = parse_mac(item);
+	if (mac)
+		return Source(*mac);
+	// What has the digits of a MAC address is one that is written in another way, not a name.
+	std::string digits(item);
+	if (std::count(item.begin(), item.end(), '.') != 3) // as in an address that is wrong
+		std::erase_if(digits, [](char c) { return c == '-' || c == '.'; });
+	const bool is_mac =
+		digits.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos && digits.size() == 12;
+	if (is_mac || (item.find(':') != std::string_view::npos && item.find("::") == std::string_view::npos))
+		return tl::unexpected(mac.error());
+	if (text::is_name(item))
+		return fail(quoted(item) + " is a name, write an address: names are not looked up, write one as in "
+					   "192.168.1.20 or 02:00:5e:10:00:01",
+			    Status::kInput);
+	if (item.find('.') == std::string_view::npos && item.find(':') == std::string_view::npos)
 		return fail(quoted(item) + ": neither a prefix nor a MAC address: write one as in 192.168.1.0/24 or "
 					   "02:00:5e:10:00:01",
 			    Status::kInput);
-	return parse_prefix(item).map([](const Prefix &prefix) { return Source(prefix); });
+	return tl::unexpected(prefix.error());
 }
 
 void read_sources(Rule &rule, ValueReader &value) {
@@ -208,7 +224,9 @@ std::vector<KeyConflict> conflicts_of(const Rule &rule) {
 				{key, fmt::format("{} ranges are too many: write at most {}", size, PTRIG_MAX_RANGES)});
 	};
 	if (const auto name = parse_rule_name(rule.name); rule.name.empty())
-		out.push_back({"name", "is missing: write name = \"...\", 1 to 31 of A-Z a-z 0-9 . _ -"});
+		out.push_back(
+			{"name",
+			 "is missing: write name = \"...\", 1 to 31 of A-Z a-z 0-9 . _ -, not beginning with a dot"});
 	else if (!name)
 		out.push_back({"name", name.error().what});
 	count("trigger", rule.trigger.size(), kPortExample);

@@ -1,5 +1,7 @@
 // Text of ports: "21/tcp", "6000-6010/tcp+udp" and mapped "6000-6010=7000/udp", read and printed.
 // Every refusal says how it would be right.
+#include <algorithm>
+#include <array>
 #include <fmt/format.h>
 
 #include "include/ptrig/abi.h"
@@ -28,6 +30,36 @@ Result<Protos> parse_protos(std::string_view word, std::string_view whole) {
 		if (lower == protos_text(protos))
 			return protos;
 	return refuse(whole, "the protocol is tcp, udp or tcp+udp, not {}", quoted(word));
+}
+
+/// Does it name a protocol that routers' lists of ports also have: "gre", "47/ip", "PPTP", "esp/50"?
+bool has_no_ports(std::string_view whole) {
+	constexpr std::array<std::string_view, 9> kNames{"gre",  "esp",  "ah",   "pptp", "ipsec",
+							 "icmp", "igmp", "ipip", "6in4"};
+	constexpr std::array<std::string_view, 3> kNumbers{"47", "50", "51"}; // GRE, ESP, AH
+	const std::string lower = text::lowered(whole);
+	bool is_number = false, is_port = false;
+	for (std::size_t begin = 0; begin < lower.size();) {
+		const std::size_t end = std::min(lower.find_first_of("/ :=-+,", begin), lower.size());
+		const auto word = std::string_view(lower).substr(begin, end - begin);
+		if (std::find(kNames.begin(), kNames.end(), word) != kNames.end())
+			return true;
+		is_number |= std::find(kNumbers.begin(), kNumbers.end(), word) != kNumbers.end();
+		is_port |= word == "tcp" || word == "udp";
+		begin = end + 1;
+	}
+	return is_number && !is_port && lower.find('/') != std::string::npos;
+}
+
+/// What cannot be a port and is often taken for one; nothing if it is none of these.
+std::optional<tl::unexpected<Error>> refuse_foreign(std::string_view whole) {
+	constexpr std::array<std::string_view, 4> kDashes{"\u2013", "\u2014", "\u2212", "\u2011"};
+	if (has_no_ports(whole))
+		return refuse(whole, "only TCP and UDP can be opened; GRE and ESP have no ports");
+	for (const std::string_view dash : kDashes)
+		if (whole.find(dash) != std::string_view::npos)
+			return refuse(whole, "a range is written with the plain \"-\", as in \"6000-6010/tcp\"");
+	return std::nullopt;
 }
 
 Result<std::uint16_t> parse_port(std::string_view word, std::string_view whole) {
@@ -124,6 +156,8 @@ std::string ports_text(unsigned first, unsigned last) {
 } // namespace
 
 Result<PortRange> parse_port_range(std::string_view text) {
+	if (auto foreign = refuse_foreign(text))
+		return std::move(*foreign);
 	if (text.find(':') != std::string_view::npos)
 		return refuse_colon(text, false);
 	const auto parts = parse_parts(text);
@@ -136,6 +170,8 @@ Result<PortRange> parse_port_range(std::string_view text) {
 }
 
 Result<OpenRange> parse_open_range(std::string_view text) {
+	if (auto foreign = refuse_foreign(text))
+		return std::move(*foreign);
 	if (text.find(':') != std::string_view::npos)
 		return refuse_colon(text, true);
 	const auto parts = parse_parts(text);

@@ -108,6 +108,10 @@ bool is_printable(std::string_view text) {
 	return true;
 }
 
+std::size_t character_size(std::string_view text) {
+	return first_code_point(text).size;
+}
+
 std::string_view trimmed(std::string_view text) {
 	const auto is_space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
 	while (!text.empty() && is_space(text.front()))
@@ -140,6 +144,14 @@ std::string lowered(std::string_view text) {
 		if (c >= 'A' && c <= 'Z')
 			c = static_cast<char>(c - 'A' + 'a');
 	return out;
+}
+
+bool is_name(std::string_view text) {
+	const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+	const auto is_other = [](char c) { return (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'; };
+	const std::string_view last = text.substr(text.rfind('.') + 1); // of an address that is wrong it is a number
+	return std::any_of(last.begin(), last.end(), is_letter) &&
+	       std::all_of(text.begin(), text.end(), [&](char c) { return is_letter(c) || is_other(c); });
 }
 
 std::optional<std::uint64_t> whole_number(std::string_view text) {

@@ -18,11 +18,17 @@ std::string toml_string(std::string_view text);
 /// Valid UTF-8 without control characters, so that it can be printed as it is.
 bool is_printable(std::string_view text);
 
+/// Bytes of the first character; 0: it is not UTF-8. The text must not be empty.
+std::size_t character_size(std::string_view text);
+
 std::string_view trimmed(std::string_view text);
 std::vector<std::string_view> split(std::string_view text, char separator);
 std::string replaced(std::string_view text, char from, char to);
 /// The letters of ASCII as small ones; all else stays.
 std::string lowered(std::string_view text);
+
+/// A host's name as people write it: letters, and nothing but digits, dots, dashes and underscores beside them.
+bool is_name(std::string_view text);
 
 /// Decimal digits only, no sign, no leading zero, at most 18 of them.
 std::optional<std::uint64_t> whole_number(std::string_view text);

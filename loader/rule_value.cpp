@@ -2,6 +2,7 @@
 // configuration.
 #include "loader/rule_value.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "loader/rule_text.h"
@@ -173,6 +174,27 @@ bool ValueReader::check_size(const ListForm &form) {
 	else
 		return true;
 	return false;
+}
+
+void ValueReader::several_in_one(int item, const std::function<bool(std::string_view)> &is_right,
+				 const ListForm &form) {
+	const std::string &whole = value_.items[static_cast<std::size_t>(std::max(item, 0))].text;
+	const std::string separated = text::replaced(whole, ';', ',');
+	const std::size_t slash = whole.rfind('/');
+	std::string offer;
+	for (const std::string_view part : text::split(separated, ',')) {
+		std::string each(text::trimmed(part));
+		// Of "5000,5001/udp" the protocol is that of all.
+		if (!is_right(each) && slash != std::string::npos && each.find('/') == std::string::npos)
+			each += text::trimmed(separated.substr(slash));
+		if (!is_right(each)) {
+			offer = fmt::format("\"{}\", \"...\"", form.example);
+			break;
+		}
+		offer += (offer.empty() ? "" : ", ") + quoted(each);
+	}
+	problem(item,
+		fmt::format("{}: several in one text: write them as separate items, as in [{}]", quoted(whole), offer));
 }
 
 std::optional<std::size_t> ValueReader::choice(const std::vector<std::string_view> &words) {

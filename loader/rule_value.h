@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,7 +71,11 @@ public:
 	template <typename T, typename Parse> void list(std::vector<T> &out, Parse parse, const ListForm &form) {
 		if (!value_.list && !value_.command_line) {
 			const auto lone = lone_text();
-			not_a_list(lone && Result<T>(parse(*lone)) ? *lone : form.example, form);
+			const auto is_right = [&](std::string_view part) { return Result<T>(parse(part)).has_value(); };
+			if (lone && !is_right(*lone) && lone->find_first_of(",;") != std::string_view::npos)
+				several_in_one(-1, is_right, form);
+			else
+				not_a_list(lone && is_right(*lone) ? *lone : form.example, form);
 			return;
 		}
 		if (!check_size(form))
@@ -78,8 +83,14 @@ public:
 		std::vector<T> taken;
 		for (std::size_t i = 0; i < value_.items.size(); ++i) {
 			T item{};
-			if (is_text(i, form.example) &&
-			    take(item, Result<T>(parse(value_.items[i].text)), static_cast<int>(i)))
+			if (!is_text(i, form.example))
+				continue;
+			const std::string &text = value_.items[i].text;
+			Result<T> parsed = parse(text);
+			const auto is_right = [&](std::string_view part) { return Result<T>(parse(part)).has_value(); };
+			if (!parsed && text.find_first_of(",;") != std::string::npos)
+				several_in_one(static_cast<int>(i), is_right, form);
+			else if (take(item, std::move(parsed), static_cast<int>(i)))
 				taken.push_back(std::move(item));
 		}
 		out = std::move(taken);
@@ -103,6 +114,8 @@ private:
 	bool is_text(std::size_t index, std::string_view example);
 	void not_a_list(std::string_view example, const ListForm &form);
 	bool check_size(const ListForm &form);
+	/// "5000,5001/udp": a list of other programs in one text.
+	void several_in_one(int item, const std::function<bool(std::string_view)> &is_right, const ListForm &form);
 	std::optional<std::size_t> choice(const std::vector<std::string_view> &words);
 
 	const KeyValue &value_;

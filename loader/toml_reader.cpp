@@ -16,6 +16,7 @@
 #include "loader/rule_key.h"
 #include "loader/rule_text.h"
 #include "loader/toml_depth.h"
+#include "loader/toml_foreign.h"
 
 namespace ptrig {
 namespace {
@@ -103,11 +104,19 @@ public:
 			error(*deep, fmt::format("TOML: a key of more than {} parts", kMostKeyParts));
 			return;
 		}
+		if (const auto other = find_other_encoding(text)) {
+			error(other->at, "TOML: " + other->what);
+			return;
+		}
 		try {
 			const toml::table root = toml::parse(text, std::string_view(file_));
 			read_root(root);
 		} catch (const toml::parse_error &e) {
-			error(position_of(e.source()), "TOML: " + text::one_line(e.description()));
+			const FilePosition at = position_of(e.source());
+			if (const auto foreign = find_foreign_mark(text, at.line))
+				error(foreign->at, "TOML: " + foreign->what);
+			else
+				error(at, "TOML: " + text::one_line(e.description()));
 		}
 	}
 

@@ -42,7 +42,10 @@ TEST(Prefix, RefusesWithTheRightSpelling) {
 		{"1.2.3.4/08", "0 to 32"},
 		{"1.2.3.0/255.255.255.0", "0 to 32"},
 		{"1.2.3/8", "not an IPv4 prefix"},
-		{"any", "not an IPv4 prefix"},
+		{"any", "\"any\" is a name, write an address"},
+		{"stun.example.net", "\"stun.example.net\" is a name, write an address: names are not looked up"},
+		{"stun.example.net/24", "is a name, write an address"},
+		{"203.0.113.x", "is a name, write an address"},
 		{"", "not an IPv4 prefix"},
 		{"2001:db8::/32", "no IPv6"},
 	};
@@ -78,7 +81,8 @@ TEST(Mac, ReadsAndPrints) {
 		const char *text, *says;
 	} cases[] = {
 		{"AA-BB-CC-DD-EE-F0", "write aa:bb:cc:dd:ee:f0"},
-		{"aabb.ccdd.eef0", "not a MAC address"},
+		{"aabb.ccdd.eef0", "write aa:bb:cc:dd:ee:f0"},
+		{"AABBCCDDEEF0", "write aa:bb:cc:dd:ee:f0"},
 		{"1:2:3:4:5:6", "not a MAC address"},
 		{"02:00:5e:10:00", "not a MAC address"},
 		{"02:00:5e:10:00:01:02", "not a MAC address"},
@@ -93,13 +97,42 @@ TEST(Mac, ReadsAndPrints) {
 }
 
 TEST(RuleName, IsCheckedForItsCharactersAndLength) {
-	for (const char *name : {"a", "ftp-active", "A.b_c-9", "...", "0123456789012345678901234567890"})
+	for (const char *name : {"a", "ftp-active", "A.b_c-9", "a-", "-", "_.", "0123456789012345678901234567890"})
 		EXPECT_EQ(*parse_rule_name(name), name);
 	expect_refusal(parse_rule_name(""), "", "a rule needs a name");
 	expect_refusal(parse_rule_name("01234567890123456789012345678901"), "32", "32 characters are too many");
 	// S16: what could be a path, an option's value or an escape sequence.
 	for (const char *name : {"a b", "a/b", "a\n", "a\x1b[m", "é", "a,b", "a\"b", "*"})
 		expect_refusal(parse_rule_name(name), name, "A-Z a-z 0-9 . _ -");
+}
+
+TEST(RuleName, AWrongOneIsAnsweredWithARightOne) {
+	const struct {
+		const char *name, *offer;
+	} cases[] = {
+		{"Battle.net", nullptr},
+		{"MSN Gaming Zone", "MSN-Gaming-Zone"},
+		{"PC-to-Phone: dial (UDP)", "PC-to-Phone-dial-UDP"},
+		{".x", "x"},
+		{"..a/../b", "a-..-b"},
+		{"Fünf", "F-nf"},
+		{"a,b", "a-b"},
+		{"01234567890123456789012345678901", "0123456789012345678901234567890"},
+		{"Final Fantasy XI (PlayStation 2, PC)", "Final-Fantasy-XI-PlayStation-2"},
+		{"*", ""},
+		{"...", ""},
+	};
+	for (const auto &c : cases) {
+		const auto name = parse_rule_name(c.name);
+		ASSERT_EQ(name.has_value(), c.offer == nullptr) << c.name;
+		if (name)
+			continue;
+		const std::string end = std::string(": write \"") + c.offer + "\"";
+		EXPECT_EQ(name.error().what.ends_with(end), *c.offer != '\0') << name.error().what;
+		if (*c.offer != '\0') {
+			EXPECT_EQ(parse_rule_name(c.offer).value_or(""), c.offer);
+		}
+	}
 }
 
 } // namespace

@@ -139,16 +139,19 @@ TEST(ConfigErrors, GatewayValues) {
 }
 
 TEST(ConfigErrors, TimeoutsAndLimits) {
-	expect_wrong("timeouts",
-		     {
-			     {"udp = 300", {"2:7: udp: \"300\": the unit is missing: write \"300s\" or \"5m\""}},
-			     {"udp = \"300\"", {"2:7: the unit is missing: write \"300s\" or \"5m\""}},
-			     {"udp = 1.5", {"2:7: not a time: write one in double quotes, as in \"10m\""}},
-			     {"udp = 07:32:00", {"2:7: a date or time of day is not a time"}},
-			     {"udp = \"0s\"", {"2:7: udp: \"0s\" is out of range: write 1s to 7d"}},
-			     {"icmp = \"8d\"", {"2:8: icmp: \"8d\" is out of range"}},
-			     {"halfopen = [\"1s\"]", {"2:12: one value is wanted, without brackets"}},
-		     });
+	expect_wrong(
+		"timeouts",
+		{
+			{"udp = 300",
+			 {"2:7: udp: \"300\": a unit is required: write \"300s\" for seconds or \"300m\" for minutes"}},
+			{"udp = \"300\"",
+			 {"2:7: a unit is required: write \"300s\" for seconds or \"300m\" for minutes"}},
+			{"udp = 1.5", {"2:7: not a time: write one in double quotes, as in \"10m\""}},
+			{"udp = 07:32:00", {"2:7: a date or time of day is not a time"}},
+			{"udp = \"0s\"", {"2:7: udp: \"0s\" is out of range: write 1s to 7d"}},
+			{"icmp = \"8d\"", {"2:8: icmp: \"8d\" is out of range"}},
+			{"halfopen = [\"1s\"]", {"2:12: one value is wanted, without brackets"}},
+		});
 	expect_wrong("limits", {
 				       {"leases_per_host = -1", {"2:19: from 0 to 65536"}},
 				       {"sessions_per_host = 1048577", {"2:21: from 0 to 1048576"}},
@@ -173,13 +176,29 @@ TEST(ConfigErrors, RuleValues) {
 			{"sources = \"wan\"", {"2:11: write \"lan\", \"routed\" or a list"}},
 			{"sources = [\"lan\", \"10.0.0.0/8\"]", {"2:12: \"lan\" stands alone"}},
 			{"sources = [\"10.0.0.1/8\", \"zz\"]",
-			 {"2:12: write 10.0.0.0/8", "2:26: neither a prefix nor a MAC"}},
+			 {"2:12: write 10.0.0.0/8", "2:26: \"zz\" is a name, write an address"}},
+			{"sources = [\"xbox\", \"my-xbox.lan\"]",
+			 {"2:12: sources: \"xbox\" is a name, write an address", "2:20: \"my-xbox.lan\" is a name"}},
+			{"sources = [\"192.168.100.300\"]", {"2:12: not an IPv4 prefix"}},
+			{"sources = [\"AABBCCDDEEF0\", \"AA-BB-CC-DD-EE-F0\"]",
+			 {"2:12: write aa:bb:cc:dd:ee:f0", "2:28: write aa:bb:cc:dd:ee:f0"}},
+			{"sources = [\"2001:db8::1\", \"1:2:3\", \"\"]",
+			 {"2:12: no IPv6", "2:27: not a MAC address", "2:36: neither a prefix nor a MAC"}},
+			{"trigger_remotes = [\"stun.example.net\"]", {"2:20: is a name, write an address"}},
+			{"remotes = [\"friend.example.net\"]", {"2:12: is a name, write an address"}},
+			{"remotes = [\"10.0.0.0/8, 192.0.2.1\"]",
+			 {"2:12: write them as separate items, as in [\"10.0.0.0/8\", \"192.0.2.1\"]"}},
 			{"sources = [\"01:00:5e:00:00:01\"]", {"2:12: group address"}},
 			{"sources = []", {"2:11: the list is empty"}},
 			{"remotes = []", {"2:11: the list is empty"}},
 			{"remotes = \"none\"", {"2:11: write \"any\", \"contacted\" or a list"}},
 			{"remotes = [\"contacted\", \"10.0.0.0/8\"]", {"2:12: \"contacted\" stands alone"}},
-			{"timeout = 600", {"2:11: timeout: \"600\": the unit is missing: write \"600s\" or \"10m\""}},
+			{"timeout = 600",
+			 {"2:11: timeout: \"600\": a unit is required: write \"600s\" for seconds or \"600m\" for "
+			  "minutes"}},
+			{"timeout = 20",
+			 {"2:11: a unit is required: write \"20s\" for seconds or \"20m\" for minutes"}},
+			{"timeout = \"20\"", {"2:11: write \"20s\" for seconds or \"20m\" for minutes"}},
 			{"timeout = \"500ms\"", {"2:11: timeout: \"500ms\" is out of range: write 1s to 7d"}},
 			{"timeout = \"7d1s\"", {"2:11: is out of range"}},
 			{"timeout = \"none\"", {"2:11: not a time"}},
@@ -220,6 +239,36 @@ TEST(ConfigErrors, RulePortsAtTheirItem) {
 		      {"4:201: open: 17 are too many: write at most 16"});
 }
 
+TEST(ConfigErrors, SeveralPortsInOneText) {
+	const auto open = [](const std::string &value) {
+		return "[[rule]]\nname = \"r\"\ntrigger = [\"1/tcp\"]\nopen = " + value + "\n";
+	};
+	expect_errors(open("[\"5000,5001/udp\"]"),
+		      {"4:9: open: \"5000,5001/udp\": several in one text: write them as separate "
+		       "items, as in [\"5000/udp\", \"5001/udp\"]"});
+	expect_errors(open("[\"1/tcp\", \"5000-5010/tcp; 6000=7000/udp\"]"),
+		      {"4:18: as in [\"5000-5010/tcp\", \"6000=7000/udp\"]"});
+	expect_errors(open("\"5000,5001/udp\""), {"4:8: as in [\"5000/udp\", \"5001/udp\"]"});
+	expect_errors(open("[\"5000,x/udp\"]"), {"4:9: as separate items, as in [\"50000-50010/tcp\", \"...\"]"});
+	expect_errors(open("[\"5000,5001\"]"), {"4:9: as separate items, as in [\"50000-50010/tcp\", \"...\"]"});
+}
+
+TEST(ConfigErrors, WhatWordProcessorsAndOtherEncodingsLeave) {
+	expect_errors("[gateway]\nwan = \u201ceth0\u201d\n",
+		      {"2:7: TOML: \u201c is a typographic quote: write the straight \", as in name = \"ftp\""});
+	expect_errors("[gateway]\nwan = \"eth0\u201d\n", {"2:12: TOML: \u201d is a typographic quote"});
+	expect_errors("[gateway]\nlan = [\n  \u2018br0\u2019\n]\n", {"3:3: TOML: \u2018 is a typographic quote"});
+	expect_errors("[gateway]\nwan =\u00a0\"eth0\"\n", {"2:6: TOML: here is a blank that cannot be broken"});
+	// Where they are text they stay.
+	expect_errors("[[rule]]\nname = \"r\"\ndescription = \"\u201cx\u201d\" # \u201ey\u201c\ntrigger = "
+		      "[\"1/tcp\"]\nopen = "
+		      "[\"2000/tcp\"]\n",
+		      {});
+	expect_errors("# caf\xe9\n", {"1:6: TOML: the file is not UTF-8 (here is the byte e9): save it as UTF-8"});
+	expect_errors("[gateway]\nwan = \"\u00e9\xfc\"\n", {"2:9: TOML: the file is not UTF-8 (here is the byte fc)"});
+	expect_errors(std::string("\xff\xfe[\0", 4), {"1:1: TOML: the file is UTF-16: save it as UTF-8"});
+}
+
 TEST(ConfigErrors, WhatARuleMustHave) {
 	expect_errors("[[rule]]\n",
 		      {"1:1: name: is missing: write name = ", "1:1: trigger: is missing: write at least one",
@@ -229,7 +278,8 @@ TEST(ConfigErrors, WhatARuleMustHave) {
 		       "3:11: trigger: the list is empty: write at least one, as in [\"21/tcp\"]",
 		       "4:8: open: the list is empty"});
 	expect_errors("[[rule]]\nname = \"a b\"\ntrigger = [\"1/tcp\"]\nopen = [\"2000/tcp\"]\n",
-		      {"2:8: name: \"a b\": a rule's name is 1 to 31 of"});
+		      {"2:8: name: \"a b\": a rule's name is 1 to 31 of A-Z a-z 0-9 . _ -, not beginning with a dot: "
+		       "write \"a-b\""});
 }
 
 TEST(ConfigErrors, TwoRulesOfOneName) {

@@ -46,11 +46,11 @@ TEST(Duration, RefusesWithTheRightSpelling) {
 		const char *text, *says;
 	} cases[] = {
 		{"", "a time is missing"},
-		{"600", "the unit is missing: write \"600s\" or \"10m\""},
-		{"5", "the unit is missing: write \"5s\""},
-		{"0", "the unit is missing: write \"0s\""},
-		{"10m30", "a unit is missing"},
-		{"99999999999999999999", "a unit is missing"},
+		{"600", "a unit is required: write \"600s\" for seconds or \"600m\" for minutes"},
+		{"20", "a unit is required: write \"20s\" for seconds or \"20m\" for minutes"},
+		{"0", "a unit is required: write \"0s\""},
+		{"10m30", "a unit is required"},
+		{"99999999999999999999", "a unit is required"},
 		{"1.5h", "write whole numbers, as in \"1h30m\""},
 		{"4m2h", "write each unit once and the larger first"},
 		{"1m1m", "write each unit once and the larger first"},

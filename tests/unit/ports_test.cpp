@@ -28,6 +28,8 @@ TEST(PortRange, ReadsAndPrints) {
 		EXPECT_EQ(to_string(c.range), c.text);
 	}
 	EXPECT_EQ(to_string(*parse_port_range("7-7/tcp")), "7/tcp");
+	for (const char *text : {"47/tcp", "50/udp", "50-51/tcp+udp", "1723/tcp"})
+		EXPECT_TRUE(parse_port_range(text)) << text;
 }
 
 TEST(PortRange, ProtocolsInEitherCase) {
@@ -82,6 +84,16 @@ TEST(PortRange, RefusesWithTheRightSpelling) {
 		{"1-2-3/tcp", "\"2-3\" is not a port number"},
 		{"0x15/tcp", "\"0x15\" is not a port number"},
 		{"2\x1b[31m1/tcp", "\\u001b"},
+		{"gre", "only TCP and UDP can be opened; GRE and ESP have no ports"},
+		{"esp", "only TCP and UDP can be opened"},
+		{"PPTP", "only TCP and UDP can be opened"},
+		{"47/gre", "only TCP and UDP can be opened"},
+		{"47/ip", "only TCP and UDP can be opened"},
+		{"ip/50", "only TCP and UDP can be opened"},
+		{"0/ESP", "only TCP and UDP can be opened"},
+		{"1723/tcp+gre", "only TCP and UDP can be opened"},
+		{"47", "the protocol is missing"},
+		{"6000\u20136010/tcp", "a range is written with the plain \"-\""},
 	};
 	for (const auto &c : cases) {
 		const auto range = parse_port_range(c.text);
