@@ -81,42 +81,74 @@ private:
 			warn(i, "yield_after does nothing with conflict = \"takeover\", which never waits");
 	}
 
-	/// Ports that this rule shares with rules before it; one warning however many there are.
+	/// Ports that rules have in common, and which rules.
+	struct Shared {
+		PortRange ports;
+		std::vector<std::uint16_t> rules;
+	};
+
+	/// Ports that this rule shares with rules before it; one warning however many there are, with the first
+	/// ports that each of them really has.
 	void check_shared(std::size_t rule, const PortIndex &index, std::string_view does, std::string_view then) {
-		std::vector<std::uint16_t> others;
-		std::optional<PortRange> shared;
+		std::vector<std::pair<std::uint16_t, PortRange>> found; // in the order of the ports
 		const bool by_open = &index == &indexes_.open;
 		const Rule &r = parsed_.config.rules[rule];
 		const std::size_t count = by_open ? r.open.size() : r.trigger.size();
 		for (std::size_t i = 0; i < count; ++i)
-			collect_shared(rule, index, by_open ? r.open[i].wan : r.trigger[i], others, shared);
-		if (!shared)
+			collect_shared(rule, index, by_open ? r.open[i].wan : r.trigger[i], found);
+		if (found.empty())
 			return;
-		std::vector<std::string> names;
-		names.reserve(others.size());
-		for (const std::uint16_t other : others)
-			names.push_back(quoted(parsed_.config.rules[other].name));
-		warn(rule, fmt::format("{} {} like {}: {}", does, to_string(*shared), listed(names), then));
+		std::vector<Shared> groups;
+		for (const auto &[other, ports] : found) {
+			const auto same =
+				std::find_if(groups.begin(), groups.end(),
+					     [&, p = ports](const Shared &group) { return group.ports == p; });
+			if (same == groups.end())
+				groups.push_back({ports, {other}});
+			else
+				same->rules.push_back(other);
+		}
+		warn(rule, fmt::format("{} {}: {}", does, shared_text(groups), then));
 	}
 
-	void collect_shared(std::size_t rule, const PortIndex &index, const PortRange &range,
-			    std::vector<std::uint16_t> &others, std::optional<PortRange> &shared) {
+	/// "6000/tcp like "a", "b"; 7000/tcp like "c"".
+	std::string shared_text(const std::vector<Shared> &groups) const {
+		constexpr std::size_t kMost = 4;
+		std::string out;
+		std::size_t left = 0;
+		for (std::size_t i = 0; i < groups.size(); ++i) {
+			if (i >= kMost) {
+				left += groups[i].rules.size();
+				continue;
+			}
+			std::vector<std::string> names;
+			for (const std::uint16_t other : groups[i].rules)
+				names.push_back(quoted(parsed_.config.rules[other].name));
+			out += fmt::format("{}{} like {}", i == 0 ? "" : "; ", to_string(groups[i].ports),
+					   listed(names));
+		}
+		return left > 0 ? out + fmt::format("; others like {} more", left) : out;
+	}
+
+	static void collect_shared(std::size_t rule, const PortIndex &index, const PortRange &range,
+				   std::vector<std::pair<std::uint16_t, PortRange>> &found) {
 		constexpr std::array<Protos, 2> kProtos{PTRIG_TCP, PTRIG_UDP};
 		for (unsigned proto = 0; proto < kProtos.size(); ++proto) {
 			for (unsigned port = range.first; (range.protos & kProtos[proto]) && port <= range.last;
 			     ++port) {
-				const auto on_port = index.at(PortIndex::place(proto, port));
-				if (on_port.empty() || on_port.front() >= rule)
-					continue;
 				const auto p = static_cast<std::uint16_t>(port);
-				if (!shared)
-					shared = PortRange{p, p, kProtos[proto]};
-				else if (shared->protos == kProtos[proto] && shared->last + 1U == port)
-					shared->last = p;
-				for (const std::uint16_t other : on_port)
-					if (other < rule &&
-					    std::find(others.begin(), others.end(), other) == others.end())
-						others.push_back(other);
+				for (const std::uint16_t other : index.at(PortIndex::place(proto, port))) {
+					if (other >= rule)
+						break;
+					const auto known = std::find_if(found.begin(), found.end(), [&](const auto &f) {
+						return f.first == other;
+					});
+					if (known == found.end())
+						found.emplace_back(other, PortRange{p, p, kProtos[proto]});
+					else if (known->second.protos == kProtos[proto] &&
+						 known->second.last + 1U == port)
+						known->second.last = p;
+				}
 			}
 		}
 	}

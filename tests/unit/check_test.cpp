@@ -54,9 +54,34 @@ TEST(Check, OverlappingOpenPorts) {
 	EXPECT_NE(all.back().find("like \"r0\", \"r1\", \"r2\", \"r3\" and 2 more"), std::string::npos) << all.back();
 }
 
+TEST(Check, EachOverlapWithThePortsThatItIs) {
+	const std::string a = rule_text("a", "21/tcp", "6000/tcp"), b = rule_text("b", "22/tcp", "7000/tcp");
+	const auto with = [&](const std::string &open) {
+		const auto all = warnings(std::string(kHead) + a + b + rule_text("c", "23/tcp", open));
+		EXPECT_EQ(all.size(), 1U);
+		return all.empty() ? "" : all.back();
+	};
+	EXPECT_NE(with("6000-7000/tcp").find("rule \"c\": opens 6000/tcp like \"a\"; 7000/tcp like \"b\": the first"),
+		  std::string::npos);
+	EXPECT_NE(with("6500-7000/tcp").find("rule \"c\": opens 7000/tcp like \"b\": the first"), std::string::npos);
+	std::string many;
+	for (int i = 0; i < 7; ++i)
+		many += rule_text("r" + std::to_string(i), std::to_string(100 + i) + "/tcp",
+				  std::to_string(5000 + 2 * i) + "/udp");
+	const auto all = warnings(std::string(kHead) + many + rule_text("last", "99/tcp", "5000-6000/udp"));
+	ASSERT_EQ(all.size(), 1U);
+	EXPECT_NE(all[0].find("opens 5000/udp like \"r0\"; 5002/udp like \"r1\"; 5004/udp like \"r2\"; 5006/udp like "
+			      "\"r3\"; others like 3 more: the first"),
+		  std::string::npos)
+		<< all[0];
+}
+
 TEST(Check, SharedTriggerPorts) {
 	expect_one(rule_text("a", "20-21/tcp", "50000/tcp") + rule_text("b", "21-22/tcp", "50001/tcp"),
 		   "f:8:1: ", "rule \"b\": triggers on 21/tcp like \"a\": one packet triggers all of them");
+	expect_one(rule_text("a", "20/tcp", "50000/tcp") + rule_text("b", "22/tcp", "50001/tcp") +
+			   rule_text("c", "20-22/tcp", "50002/tcp"),
+		   "f:13:1: ", "rule \"c\": triggers on 20/tcp like \"a\"; 22/tcp like \"b\": one packet");
 }
 
 TEST(Check, PrivilegedOpenPorts) {
