@@ -213,22 +213,55 @@ private:
 		return names.size() > kMost ? out + fmt::format(" and {} more", names.size() - kMost) : out;
 	}
 
-	/// Whoever lures somebody on the LAN to a page can make that host trigger, and then come in.
+	/// The first trigger port that a web page can make a browser send to, or the first that is `wanted`.
+	static std::optional<PortRange> web_port(const Rule &rule, bool (*wanted)(std::uint16_t, Protos)) {
+		for (const PortRange &range : rule.trigger)
+			for (unsigned port = range.first; port <= range.last; ++port)
+				for (const Protos proto : {PTRIG_TCP, PTRIG_UDP})
+					if (const auto p = static_cast<std::uint16_t>(port);
+					    (range.protos & proto) && wanted(p, proto))
+						return PortRange{p, p, proto};
+		return std::nullopt;
+	}
+
+	/// Whoever lures somebody on the LAN to a page can make that host trigger, and then come in: anybody where
+	/// `remotes` says so, and the page's own server where it says "contacted", for it is contacted.
 	void check_web(std::size_t i, const Rule &rule) {
-		if (rule.remotes.kind != Remotes::Kind::kAny)
+		if (rule.sources.kind == Sources::Kind::kSet || rule.remotes.kind == Remotes::Kind::kSet)
 			return;
-		for (const PortRange &range : rule.trigger) {
-			for (unsigned port = range.first; port <= range.last; ++port) {
-				if (is_bad_port(static_cast<std::uint16_t>(port)))
-					continue;
-				const auto p = static_cast<std::uint16_t>(port);
-				warn(i, fmt::format("any web page can make a browser trigger it (port {}), and remotes "
-						    "= \"any\" then "
-						    "lets everybody in: set remotes = \"contacted\"",
-						    to_string(PortRange{p, p, range.protos})));
-				return;
-			}
+		const bool any = rule.remotes.kind == Remotes::Kind::kAny;
+		const auto is_web = [](std::uint16_t port, Protos) { return port == 80 || port == 443; };
+		if (const auto web = web_port(rule, is_web); web && any && rule.trigger_remotes.empty()) {
+			warn(i, fmt::format("every web page triggers it ({}), so the first host that opens one gets "
+					    "the ports: "
+					    "name the machine that it is for, by its MAC address or prefix, as in "
+					    "sources = [\"02:00:5e:10:00:01\"]",
+					    to_string(*web)));
+			return;
 		}
+		const auto port = web_port(rule, is_reached_by_pages);
+		if (!port)
+			return;
+		if (any && !rule.trigger_remotes.empty())
+			warn(i,
+			     fmt::format("any web page can make a browser trigger it (port {}) by naming one of "
+					 "trigger_remotes, and remotes = \"any\" then lets everybody in: set remotes = "
+					 "\"contacted\", or name in sources the machine that it is for",
+					 to_string(*port)));
+		else if (any)
+			warn(i,
+			     fmt::format(
+				     "any web page can make a browser trigger it (port {}), and remotes = \"any\" then "
+				     "lets everybody in: name its servers in trigger_remotes, or in sources the "
+				     "machine that it is for",
+				     to_string(*port)));
+		else if (rule.trigger_remotes.empty())
+			warn(i, fmt::format(
+					"any web page can make a browser trigger it (port {}) towards the page's own "
+					"server, "
+					"which is then the contacted remote and may come in: name its servers in "
+					"trigger_remotes, or in sources the machine that it is for, and open few ports",
+					to_string(*port)));
 	}
 
 	const ParsedConfig &parsed_;
@@ -241,6 +274,14 @@ private:
 
 std::vector<Diagnostic> check_warnings(const ParsedConfig &parsed, const CheckFacts &facts) {
 	return Checker(parsed, facts).run();
+}
+
+bool is_reached_by_pages(std::uint16_t port, Protos proto) {
+	// WebRTC's TURN client (TurnPort::AllowedTurnPort of libwebrtc) sends UDP to any port from 1024 on and to
+	// these.
+	if (proto == PTRIG_UDP)
+		return port >= 1024 || port == 53 || port == 80 || port == 443;
+	return !is_bad_port(port);
 }
 
 bool is_bad_port(std::uint16_t port) {

@@ -31,5 +31,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned poss
 std::uint64_t map_memory(const GatewayConfig &gateway, unsigned possible_cpus);
 /// Browsers refuse to connect to this port (WHATWG Fetch, "port blocking").
 bool is_bad_port(std::uint16_t port);
+/// A web page can make a browser send to this port of one protocol, to a server of the page's choice.
+bool is_reached_by_pages(std::uint16_t port, Protos proto);
 
 } // namespace ptrig

@@ -10,7 +10,7 @@ namespace {
 constexpr std::string_view kHead = "[gateway]\nlan = [\"br0\"]\n";
 
 std::string rule_text(const std::string &name, const std::string &trigger, const std::string &open,
-		      const std::string &more = "remotes = \"contacted\"") {
+		      const std::string &more = "sources = [\"192.168.77.20\"]") {
 	return "[[rule]]\nname = \"" + name + "\"\ntrigger = [\"" + trigger + "\"]\nopen = [\"" + open + "\"]\n" +
 	       more + "\n";
 }
@@ -116,17 +116,52 @@ TEST(Check, PortsThatTheGatewayUsesItself) {
 // S1: a web page can make the browser of anybody on the LAN trigger.
 TEST(Check, TriggersThatAnyWebPageReaches) {
 	const std::string any = "remotes = \"any\"";
-	expect_one(rule_text("r", "6969/tcp", "50000/tcp", any),
-		   "f:3:1: ", "any web page can make a browser trigger it (port 6969/tcp)");
-	expect_one(rule_text("r", "6969/udp", "50000/tcp", any), "f:3:1: ", "(port 6969/udp)");
+	expect_one(rule_text("r", "6969/tcp", "50000/tcp", any), "f:3:1: ",
+		   "any web page can make a browser trigger it (port 6969/tcp), and remotes = \"any\" then lets");
 	expect_one(rule_text("r", "6664-6669/tcp", "50000/tcp", any), "f:3:1: ", "(port 6664/tcp)");
 	expect_none(rule_text("r", "6665-6669/tcp", "50000/tcp", any));
 	expect_none(rule_text("r", "21/tcp", "50000/tcp", any));
-	expect_none(rule_text("r", "6969/tcp", "50000/tcp", "remotes = \"contacted\""));
 	expect_none(rule_text("r", "6969/tcp", "50000/tcp", "remotes = [\"203.0.113.0/24\"]"));
-	// Also towards one remote only: the page names it.
-	expect_one(rule_text("r", "6969/tcp", "50000/tcp", any + "\ntrigger_remotes = [\"203.0.113.1\"]"),
-		   "f:3:1: ", "any web page");
+	// Also towards one remote only: the page names it. There it is not the page's own server.
+	expect_one(rule_text("r", "6969/tcp", "50000/tcp", any + "\ntrigger_remotes = [\"203.0.113.1\"]"), "f:3:1: ",
+		   "by naming one of trigger_remotes, and remotes = \"any\" then lets everybody in: set remotes = "
+		   "\"contacted\"");
+	// UDP: what a page reaches by WebRTC is not what it reaches by TCP.
+	for (const char *port : {"6969", "6667", "5060", "10080", "1024", "53"})
+		expect_one(rule_text("r", std::string(port) + "/udp", "50000/tcp", any),
+			   "f:3:1: ", std::string("(port ") + port + "/udp)");
+	for (const char *port : {"69", "123", "1000-1023", "161"})
+		expect_none(rule_text("r", std::string(port) + "/udp", "50000/tcp", any));
+	expect_one(rule_text("r", "6667/tcp+udp", "50000/tcp", any), "f:3:1: ", "(port 6667/udp)");
+}
+
+// The page's own server is a remote that was contacted: `contacted` keeps out all others, not that one.
+TEST(Check, ContactedLetsThePagesOwnServerIn) {
+	const std::string contacted = "remotes = \"contacted\"";
+	expect_one(rule_text("r", "6969/tcp", "50000/tcp", contacted), "f:3:1: ",
+		   "any web page can make a browser trigger it (port 6969/tcp) towards the page's own server");
+	expect_one(rule_text("r", "6667/udp", "50000/udp", contacted), "f:3:1: ", "and open few ports");
+	expect_none(rule_text("r", "6667/tcp", "50000/udp", contacted));
+	expect_none(rule_text("r", "6969/tcp", "50000/tcp", contacted + "\ntrigger_remotes = [\"203.0.113.1\"]"));
+	expect_none(rule_text("r", "6969/tcp", "50000/tcp", contacted + "\nsources = [\"02:00:5e:10:00:01\"]"));
+	expect_one(rule_text("r", "6969/tcp", "50000/tcp", contacted + "\nsources = \"routed\""),
+		   "f:3:1: ", "own server");
+	// No advice against a page's server may name what lets it in.
+	for (const char *port : {"6969/tcp", "6969/udp", "443/tcp"})
+		for (const std::string &remotes : {contacted, std::string("remotes = \"any\"")}) {
+			const auto all = warnings(std::string(kHead) + rule_text("r", port, "50000/tcp", remotes));
+			ASSERT_EQ(all.size(), 1U) << port;
+			EXPECT_EQ(all[0].find("set remotes"), std::string::npos) << all[0];
+		}
+}
+
+TEST(Check, TriggersOfEverybodysBrowsing) {
+	const std::string any = "remotes = \"any\"";
+	for (const char *port : {"443/tcp", "80/tcp", "80-90/tcp", "443/udp", "3074/udp\", \"443/tcp"})
+		expect_one(rule_text("r", port, "50000/tcp", any),
+			   "f:3:1: ", "by its MAC address or prefix, as in sources = [\"02:00:5e:10:00:01\"]");
+	expect_none(rule_text("r", "443/tcp", "50000/tcp", any + "\nsources = [\"02:00:5e:10:00:01\"]"));
+	expect_none(rule_text("r", "443/tcp", "50000/tcp", any + "\nsources = [\"192.168.77.20\"]"));
 }
 
 TEST(Check, ShortUdpTimeouts) {
