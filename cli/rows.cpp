@@ -2,6 +2,7 @@
 #include "cli/rows.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "include/ptrig/abi.h"
 
@@ -43,6 +44,13 @@ Json trigger_json(const LeaseView &lease) {
 std::string expiry_text(const LeaseView &lease, const Style &style) {
 	const std::string left = duration_text(lease.expires_in_s, style);
 	return lease.state == "live" ? left : lease.state + " " + left;
+}
+
+/// The rules before its own whose leases take packets to its ports.
+std::string behind_text(const LeaseView &lease, const Style &) {
+	if (lease.behind.empty())
+		return "";
+	return fmt::format("{} {}", lease.behind_wholly ? "behind" : "partly behind", fmt::join(lease.behind, ", "));
 }
 
 std::string trigger_text(const LeaseView &lease, const Style &) {
@@ -209,6 +217,11 @@ const std::vector<Field<LeaseView>> &lease_fields() {
 		 .text = [](const V &v, const Style &style) { return bytes_text(v.bytes, style); },
 		 .right = true},
 		{.key = "trigger", .title = "TRIGGERED BY", .json = trigger_json, .text = trigger_text},
+		{.key = "behind",
+		 .title = "NOTE",
+		 .json = [](const V &v) { return Json(v.behind); },
+		 .text = behind_text,
+		 .if_needed = true},
 	};
 	return kFields;
 }

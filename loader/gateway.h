@@ -31,6 +31,8 @@ struct LeaseView {
 	std::string state;         ///< "live", "cooldown"
 	std::uint32_t sessions = 0;
 	std::vector<OpenRange> open;
+	std::vector<std::string> behind; ///< earlier rules whose live leases take packets to these ports, in file order
+	bool behind_wholly = false;      ///< they take all of them
 	double age_s = 0, idle_s = 0, expires_in_s = 0;
 	std::uint64_t packets = 0, bytes = 0;
 	Protos trigger_proto = 0;

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 
 #include "loader/gateway_impl.h"
+#include "loader/lease_behind.h"
 
 namespace ptrig {
 
@@ -197,7 +198,6 @@ Result<std::vector<LeaseView>> Gateway::leases(const Filter &filter) const {
 	auto entries = read_leases(impl_->dir, **live);
 	if (!entries)
 		return tl::unexpected(std::move(entries.error()));
-	std::erase_if(*entries, [&](const LeaseEntry &entry) { return !matches(filter, entry); });
 	auto traffic = traffic_by_lease(impl_->dir, **live);
 	if (!traffic)
 		return tl::unexpected(std::move(traffic.error()));
@@ -205,10 +205,15 @@ Result<std::vector<LeaseView>> Gateway::leases(const Filter &filter) const {
 	std::vector<LeaseView> views;
 	for (const LeaseEntry &entry : *entries)
 		views.push_back(view_of(entry, (*traffic)[entry.lease.info.id], now));
-	std::sort(views.begin(), views.end(), [](const LeaseView &a, const LeaseView &b) {
+	mark_behind(views, (*live)->config.rules); // by all of them, whatever is asked for
+	std::vector<LeaseView> wanted;
+	for (std::size_t i = 0; i < views.size(); ++i)
+		if (matches(filter, (*entries)[i]))
+			wanted.push_back(std::move(views[i]));
+	std::sort(wanted.begin(), wanted.end(), [](const LeaseView &a, const LeaseView &b) {
 		return std::tuple(a.rule, a.remote, a.lease_id) < std::tuple(b.rule, b.remote, b.lease_id);
 	});
-	return views;
+	return wanted;
 }
 
 } // namespace ptrig

@@ -138,12 +138,27 @@ TEST(Rows, LeaseAsJson) {
 	EXPECT_EQ(json, Json::parse(R"({"rule":"irc-ident","host":"192.168.77.11","mac":"02:00:00:00:00:11",
 		"wan":"203.0.113.2","remote":null,"open":["113/tcp","6000-6010=7000/udp"],"state":"live",
 		"age_s":12.346,"idle_s":3,"expires_in_s":597,"sessions":1,"packets":42,"bytes":2048,
-		"trigger":{"proto":"tcp","remote":"203.0.113.10","port":6667}})"));
+		"trigger":{"proto":"tcp","remote":"203.0.113.10","port":6667},"behind":[]})"));
 	LeaseView lease = sample_lease();
 	lease.remote = lease.trigger_remote;
 	lease.mac.reset();
 	EXPECT_EQ(row_json(lease_fields(), lease)["remote"], "203.0.113.10");
 	EXPECT_TRUE(row_json(lease_fields(), lease)["mac"].is_null());
+	lease.behind = {"a", "b"};
+	EXPECT_EQ(row_json(lease_fields(), lease)["behind"], Json::parse(R"(["a","b"])"));
+}
+
+TEST(Rows, ALeaseBehindAnotherRuleSaysSo) {
+	LeaseView lease = sample_lease();
+	Capture before, partly, wholly;
+	print_rows<LeaseView>(before.file(), false, kPlain, lease_fields(), {lease});
+	EXPECT_EQ(before.text().find("NOTE"), std::string::npos);
+	lease.behind = {"web", "chat"};
+	print_rows<LeaseView>(partly.file(), false, kPlain, lease_fields(), {lease});
+	EXPECT_NE(partly.text().find("partly behind web, chat\n"), std::string::npos) << partly.text();
+	lease.behind_wholly = true;
+	print_rows<LeaseView>(wholly.file(), false, kPlain, lease_fields(), {lease});
+	EXPECT_NE(wholly.text().find("  behind web, chat\n"), std::string::npos) << wholly.text();
 }
 
 TEST(Rows, LeaseAsTable) {
