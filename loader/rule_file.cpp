@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <map>
 #include <memory>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "loader/port_index.h"
+#include "loader/read_file.h"
 #include "loader/toml_reader.h"
 
 namespace ptrig {
@@ -18,37 +18,11 @@ namespace {
 
 constexpr std::size_t kLargestFile = 256U << 20;
 
-Result<std::string> read_all(int fd) {
-	std::string text;
-	std::array<char, 65536> part;
-	for (;;) {
-		const ssize_t got = ::read(fd, part.data(), part.size());
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return system_error("cannot be read");
-		if (got == 0)
-			return text;
-		text.append(part.data(), static_cast<std::size_t>(got));
-		if (text.size() > kLargestFile)
-			return fail(fmt::format("is larger than {} MiB", kLargestFile >> 20), Status::kInput);
-	}
-}
-
-Result<std::string> read_file(const std::string &path) {
-	const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return system_error("cannot be read");
-	auto text = read_all(fd);
-	::close(fd);
-	return text;
-}
-
 /// The files of a rules.d in name order. Emacs leaves dangling links ".#NAME.toml" beside what it edits.
 Result<std::vector<std::string>> rule_files_in(const std::string &directory) {
 	std::vector<std::string> files;
 	const std::unique_ptr<DIR, int (*)(DIR *)> dir(::opendir(directory.c_str()), ::closedir);
-	if (!dir && (errno == ENOENT || errno == ENOTDIR))
+	if (!dir && errno == ENOENT)
 		return files;
 	if (!dir)
 		return system_error("cannot be read");
@@ -62,7 +36,7 @@ Result<std::vector<std::string>> rule_files_in(const std::string &directory) {
 }
 
 void add_file(const std::string &path, bool rules_only, ReadState &state) {
-	const auto text = read_file(path);
+	const auto text = read_regular_file(path, kLargestFile);
 	if (text)
 		read_toml(*text, path, rules_only, state);
 	else
@@ -134,7 +108,7 @@ ParsedConfig load_config(const std::string &path) {
 	ReadState state;
 	if (path == "-") {
 		state.parsed.file = "<stdin>";
-		if (const auto text = read_all(STDIN_FILENO))
+		if (const auto text = read_all(STDIN_FILENO, kLargestFile))
 			read_toml(*text, state.parsed.file, false, state);
 		else
 			state.parsed.errors.push_back({state.parsed.file, 0, 0, text.error().what});

@@ -4,13 +4,13 @@
 #include <charconv>
 #include <cstring>
 #include <dirent.h>
-#include <fstream>
 #include <set>
 #include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "include/ptrig/abi.h"
+#include "loader/read_file.h"
 #include "loader/system.h"
 #include "loader/tc.h"
 
@@ -18,14 +18,11 @@ namespace ptrig {
 
 namespace {
 
+/// Of /proc, and of other programs. Those who may write there must not hold `status` and the daemon up.
 std::optional<std::string> read_file(const std::string &path) {
-	std::ifstream file(path);
-	if (!file) {
-		return std::nullopt;
-	}
-	std::ostringstream text;
-	text << file.rdbuf();
-	return text.str();
+	constexpr std::size_t kMost = 64U << 20;
+	auto text = read_regular_file(path, kMost);
+	return text ? std::optional(std::move(*text)) : std::nullopt;
 }
 
 /// The kernel prints addresses as 32-bit words of the machine, in hex: "0100007F:0035".

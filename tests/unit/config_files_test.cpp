@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/samples.h"
@@ -105,7 +106,50 @@ TEST_F(ConfigFiles, WhatCannotBeRead) {
 	fs::create_directories(dir_ / "rules.d/dir.toml");
 	parsed = load();
 	ASSERT_EQ(parsed.errors.size(), 1U);
-	EXPECT_EQ(parsed.errors[0].text(), (dir_ / "rules.d/dir.toml").string() + ": cannot be read: Is a directory");
+	EXPECT_EQ(parsed.errors[0].text(),
+		  (dir_ / "rules.d/dir.toml").string() + ": is a directory: a regular file is wanted");
+}
+
+// Whatever lies there: one error, and nobody waits for it.
+TEST_F(ConfigFiles, WhatIsNoFile) {
+	const auto error_of = [&] {
+		const ParsedConfig parsed = load();
+		EXPECT_EQ(parsed.errors.size(), 1U) << lines_of(parsed.errors);
+		return parsed.errors.empty() ? "" : parsed.errors[0].text();
+	};
+	write("ptrig.toml", "");
+	fs::create_directories(dir_ / "rules.d");
+	const std::string path = (dir_ / "rules.d/a.toml").string();
+	const auto put = [&](mode_t kind, dev_t device = 0) {
+		fs::remove_all(path);
+		return ::mknod(path.c_str(), kind | 0600, device) == 0;
+	};
+	ASSERT_TRUE(put(S_IFIFO));
+	EXPECT_EQ(error_of(), path + ": is a pipe (FIFO): a regular file is wanted");
+	ASSERT_TRUE(put(S_IFSOCK));
+	EXPECT_EQ(error_of(), path + ": is a socket or a device without its hardware: a regular file is wanted");
+	fs::remove_all(path);
+	fs::create_symlink("/dev/zero", path);
+	EXPECT_EQ(error_of(), path + ": is a device: a regular file is wanted");
+	fs::remove_all(path);
+	fs::create_symlink("a.toml", path);
+	EXPECT_EQ(error_of(), path + ": cannot be read: Too many levels of symbolic links");
+	// In the place of the main file, and of the directory.
+	fs::remove_all(dir_ / "rules.d");
+	fs::remove_all(dir_ / "ptrig.toml");
+	ASSERT_EQ(::mkfifo(main_file().c_str(), 0600), 0);
+	EXPECT_EQ(error_of(), main_file() + ": is a pipe (FIFO): a regular file is wanted");
+	fs::remove_all(dir_ / "ptrig.toml");
+	write("ptrig.toml", "");
+	ASSERT_EQ(::mkfifo((dir_ / "rules.d").c_str(), 0600), 0);
+	EXPECT_EQ(error_of(), (dir_ / "rules.d").string() + ": cannot be read: Not a directory");
+	// A link to a file is a file.
+	fs::remove_all(dir_ / "rules.d");
+	write("elsewhere", rule_text("r", 1));
+	fs::create_directories(dir_ / "rules.d");
+	fs::create_symlink("../elsewhere", path);
+	EXPECT_EQ(load().config.rules.size(), 1U);
+	EXPECT_EQ(lines_of(load().errors), "");
 }
 
 TEST_F(ConfigFiles, StandardInput) {
