@@ -100,6 +100,7 @@ private:
 	void say(int priority, const std::string &line);
 	void say_limited(const std::string &line);
 	void say_trouble(std::string &last, const char *doing, const std::string &trouble);
+	void note_trouble();
 	void report(const EventView &event);
 	void tell_manager(const char *state);
 
@@ -118,7 +119,7 @@ private:
 	LineLimit limit_{kLinesPerSecond};
 	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
-	std::string network_trouble_, sweep_trouble_, events_trouble_, helpers_trouble_, chain_trouble_;
+	std::string network_trouble_, sweep_trouble_, events_trouble_, reload_trouble_, helpers_trouble_, chain_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {
@@ -141,6 +142,18 @@ void Daemon::say_trouble(std::string &last, const char *doing, const std::string
 	else
 		say(LOG_ERR, fmt::format("{}: {}", doing, trouble));
 	last = trouble;
+	note_trouble();
+}
+
+/// For `status`, which cannot ask. That it cannot be written is no reason to do less.
+void Daemon::note_trouble() {
+	std::vector<std::string> lines;
+	for (const auto &[doing, trouble] :
+	     {std::pair("follow the network", &network_trouble_), std::pair("remove what has ended", &sweep_trouble_),
+	      std::pair("report events", &events_trouble_), std::pair("reload, the old rules go on", &reload_trouble_)})
+		if (!trouble->empty())
+			lines.push_back(fmt::format("{}: {}", doing, *trouble));
+	(void)write_trouble(runtime_file(options_.pin_dir, "trouble"), lines);
 }
 
 void Daemon::tell_manager(const char *state) {
@@ -246,6 +259,7 @@ Done Daemon::run() {
 		return started;
 	if (auto watching = watch(); !watching)
 		return watching;
+	note_trouble(); // what an earlier daemon left is not this one's
 	reconcile();
 	netfilter_->look(*gateway_);
 	tell_netfilter();
@@ -375,6 +389,8 @@ void Daemon::reload() {
 	} else {
 		say(LOG_ERR, "reload failed, the old rules go on: " + applied.error().what);
 	}
+	reload_trouble_ = applied ? "" : applied.error().what;
+	note_trouble();
 	tell_manager("READY=1\n");
 }
 

@@ -55,7 +55,8 @@ public:
 				    .and_then([&] { return add_addresses(); })
 				    .and_then([&] { return attach_wanted(); })
 				    .and_then([&] { return detach_unwanted(); })
-				    .and_then([&] { return remove_addresses(); });
+				    .and_then([&] { return remove_addresses(); })
+				    .and_then([&] { return add_left_out(); });
 		if (!done)
 			return tl::unexpected(std::move(done.error()));
 		return std::move(report_);
@@ -63,7 +64,10 @@ public:
 
 private:
 	Done open_maps();
+	using AddressKey = std::pair<std::uint32_t, std::uint32_t>; // as in Wanted::addresses
 	Done add_addresses();
+	Done add_address(const AddressKey &where, std::uint32_t primary);
+	Done add_left_out();
 	Done remove_addresses();
 	Done attach_wanted();
 	Done detach_unwanted();
@@ -91,6 +95,8 @@ private:
 	Map<std::uint32_t, ptrig_iface> ifaces_;
 	Map<std::uint32_t, std::uint32_t> devs_;
 	Map<ptrig_wan_key, std::uint32_t> addresses_;
+	std::vector<AddressKey> left_out_;
+	std::string why_left_out_;
 	AttachReport report_;
 };
 
@@ -126,20 +132,49 @@ Done Attacher::store(std::uint32_t ifindex, const ptrig_iface &entry) {
 	return ifaces_.update(ifindex, entry);
 }
 
+/// Those of the interfaces' own choice first: if there is no room for all, these are the ones that matter.
 Done Attacher::add_addresses() {
-	for (const auto &[where, primary] : wanted_.addresses) {
-		const ptrig_wan_key key{.ifindex = where.first, .address = where.second};
-		auto known = addresses_.lookup(key);
-		if (!known)
-			return tl::unexpected(std::move(known.error()));
-		if (*known == primary)
-			continue;
-		if (auto done = addresses_.update(key, primary); !done)
-			return done;
-		if (const Link *link = wanted_.network.find(where.first); link && !*known && was_attached(where.first))
-			report_.lines.push_back(
-				fmt::format("wan {}: address {}", link->name, to_string(ip_from_net(where.second))));
+	for (const std::uint32_t of_kind : {1U, 0U}) {
+		for (const auto &[where, primary] : wanted_.addresses) {
+			if (primary != of_kind)
+				continue;
+			if (auto done = add_address(where, primary); !done) {
+				left_out_.push_back(where);
+				why_left_out_ = done.error().what;
+			}
+		}
 	}
+	return {};
+}
+
+Done Attacher::add_address(const AddressKey &where, std::uint32_t primary) {
+	const ptrig_wan_key key{.ifindex = where.first, .address = where.second};
+	auto known = addresses_.lookup(key);
+	if (!known)
+		return tl::unexpected(std::move(known.error()));
+	if (*known == primary)
+		return {};
+	if (auto done = addresses_.update(key, primary); !done)
+		return done;
+	if (const Link *link = wanted_.network.find(where.first); link && !*known && was_attached(where.first))
+		report_.lines.push_back(
+			fmt::format("wan {}: address {}", link->name, to_string(ip_from_net(where.second))));
+	return {};
+}
+
+/// For which there may be room, now that others have gone. The rest stays a condition: all else goes on.
+Done Attacher::add_left_out() {
+	std::vector<AddressKey> still;
+	for (const AddressKey &where : left_out_)
+		if (auto done = add_address(where, wanted_.addresses.at(where)); !done) {
+			still.push_back(where);
+			why_left_out_ = done.error().what;
+		}
+	if (!still.empty())
+		report_.conditions.push_back(fmt::format("{} of {} WAN addresses are not followed, nothing opens on "
+							 "them: {} and on: {}",
+							 still.size(), wanted_.addresses.size(),
+							 to_string(ip_from_net(still.front().second)), why_left_out_));
 	return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <linux/rtnetlink.h>
 
 #include "loader/gateway_impl.h"
 #include "loader/rule_file.h"
@@ -128,6 +129,34 @@ private:
 	const std::map<std::uint32_t, ptrig_iface> &ifaces_;
 };
 
+/// WAN addresses that the datapath does not know: its table is full, or nobody has told it yet.
+Result<std::vector<std::string>> unknown_addresses(const std::string &dir, const Network &network,
+						   const std::vector<InterfaceView> &wan) {
+	auto map = Map<ptrig_wan_key, std::uint32_t>::open(dir, "pt_wan_addrs", Access::kRead);
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	std::vector<std::string> warnings;
+	for (const auto &interface : wan) {
+		std::vector<Ip4> unknown;
+		const auto addresses = network.addresses_of(interface.ifindex);
+		for (const Address &address : addresses) {
+			if (address.scope >= RT_SCOPE_HOST)
+				continue;
+			auto known = map->lookup({.ifindex = interface.ifindex, .address = to_net(address.local)});
+			if (!known)
+				return tl::unexpected(std::move(known.error()));
+			if (!*known)
+				unknown.push_back(address.local);
+		}
+		if (!unknown.empty())
+			warnings.push_back(
+				fmt::format("{} of {} addresses of {} are not followed, nothing opens on them: {}{}",
+					    unknown.size(), addresses.size(), interface.name,
+					    to_string(unknown.front()), unknown.size() > 1 ? " and on" : ""));
+	}
+	return warnings;
+}
+
 std::vector<std::string> names_of(const std::vector<InterfaceView> &views) {
 	std::vector<std::string> names;
 	for (const auto &view : views)
@@ -185,6 +214,11 @@ void add_warnings(const Live &live, const Network &network, const Sides &sides, 
 					"network or reports");
 	add(sides.warnings(view.wan, wants_lan_egress(live.config)));
 	add(sides.warnings(view.lan, wants_lan_egress(live.config)));
+	if (const auto unknown = unknown_addresses(view.pin_dir, network, view.wan))
+		add(*unknown);
+	if (view.daemon)
+		for (const auto &trouble : read_trouble(runtime_file(view.pin_dir, "trouble")))
+			view.warnings.push_back("the daemon has trouble: " + trouble);
 	if (const auto differs = config_warning(live); !differs.empty())
 		view.warnings.push_back(differs);
 	for (const auto &limit : view.limits)

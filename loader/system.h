@@ -78,6 +78,10 @@ private:
 /// Asking disturbs nobody.
 Result<std::optional<int>> daemon_pid(const std::string &path);
 
+/// What a daemon cannot do at present, a line each, for `status`. None: the file goes. Written whole or not at all.
+Done write_trouble(const std::string &path, const std::vector<std::string> &lines);
+std::vector<std::string> read_trouble(const std::string &path); ///< none if there is no such file
+
 /// A child process's output. argv[0] is an absolute path; no shell, an empty environment but PATH and LC_ALL=C.
 struct ChildOutput {
 	int status = 0; ///< exit status; 128 + signal if killed

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <charconv>
 #include <fcntl.h>
+#include <sstream>
 #include <string>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "loader/gateway.h"
+#include "loader/read_file.h"
 #include "loader/system.h"
 
 namespace ptrig {
@@ -164,6 +166,46 @@ Result<std::optional<int>> daemon_pid(const std::string &path) {
 	}
 	// Locked and not yet written: a daemon starts right now; 0 is no process, so its pid counts as unknown.
 	return lock.l_type == F_UNLCK ? std::optional<int>() : pid ? pid : std::optional<int>(0);
+}
+
+Done write_trouble(const std::string &path, const std::vector<std::string> &lines) {
+	if (lines.empty()) {
+		if (unlink(path.c_str()) != 0 && errno != ENOENT) {
+			return system_error("remove " + path);
+		}
+		return {};
+	}
+	std::string text;
+	for (const auto &line : lines) {
+		text += line + "\n";
+	}
+	const std::string fresh = path + ".new";
+	const int fd = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		return system_error("write " + fresh);
+	}
+	const auto written = write(fd, text.data(), text.size());
+	const int code = errno;
+	close(fd);
+	if (written != static_cast<ssize_t>(text.size())) {
+		return system_error("write " + fresh, written < 0 ? code : ENOSPC);
+	}
+	if (rename(fresh.c_str(), path.c_str()) != 0) {
+		return system_error("rename to " + path);
+	}
+	return {};
+}
+
+std::vector<std::string> read_trouble(const std::string &path) {
+	constexpr std::size_t kMost = 1U << 20;
+	std::vector<std::string> lines;
+	if (const auto text = read_regular_file(path, kMost)) {
+		std::istringstream stream(*text);
+		for (std::string line; std::getline(stream, line);) {
+			lines.push_back(line);
+		}
+	}
+	return lines;
 }
 
 } // namespace ptrig

@@ -434,6 +434,17 @@ TEST_F(Locks, DaemonsPidWhileItLives) {
 	}
 }
 
+TEST_F(Locks, TheDaemonsTroubleForStatus) {
+	const auto path = directory_ + "/trouble";
+	EXPECT_TRUE(read_trouble(path).empty());
+	EXPECT_TRUE(write_trouble(path, {}));
+	ASSERT_TRUE(write_trouble(path, {"follow the network: no", "report events: no"}));
+	EXPECT_EQ(read_trouble(path), (std::vector<std::string>{"follow the network: no", "report events: no"}));
+	ASSERT_TRUE(write_trouble(path, {}));
+	EXPECT_FALSE(std::filesystem::exists(path));
+	EXPECT_FALSE(write_trouble(directory_ + "/none/trouble", {"x"}));
+}
+
 TEST(RuntimeFile, OnePerPinDirectory) {
 	EXPECT_EQ(runtime_file("/sys/fs/bpf/ptrig", "lock"), "/run/ptrig/lock");
 	EXPECT_EQ(runtime_file("/sys/fs/bpf/ptrig/", "lock"), "/run/ptrig/lock");
