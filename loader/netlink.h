@@ -58,8 +58,9 @@ struct Address {
 struct Network {
 	std::vector<Link> links;
 	std::vector<Address> addresses;
-	/// Interfaces of the main table's default route with the lowest metric; several with a multipath route; may be
-	/// empty.
+	/// Interfaces of the default route with the lowest metric, or of the two halves of the internet (0.0.0.0/1 and
+	/// 128.0.0.0/1) where there is none; several with a multipath route; may be empty. Of the first routing table
+	/// of `ip rule` that has one: tables for all packets before those for some.
 	std::vector<std::uint32_t> default_route;
 
 	const Link *find(std::string_view name) const; ///< nullptr: there is none
@@ -91,7 +92,7 @@ struct Change {
 		kLinkGone,
 		kAddress, ///< IPv4 address added or changed
 		kAddressGone,
-		kRoute, ///< a default route of the main table came or went (ifindex 0 if it has several)
+		kRoute, ///< a default route, half of one or a routing rule came or went (ifindex 0 if it has several)
 		kTc, ///< a qdisc, or a filter of what comes in or leaves, came or went (ifindex 0: in a shared block)
 		kResync, ///< messages were lost (ENOBUFS): anything may have changed, read everything
 	} kind = Kind::kResync;

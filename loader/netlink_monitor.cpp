@@ -1,6 +1,7 @@
 // The subscription to changes of links, IPv4 addresses, default routes, qdiscs and filters.
 #include <algorithm>
 #include <arpa/inet.h>
+#include <linux/fib_rules.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 
@@ -47,8 +48,9 @@ std::optional<Change> parse_route_change(const nlmsghdr *message) {
 		return std::nullopt;
 	}
 	NetlinkAttrs attrs(message, sizeof *header);
-	if (header->rtm_family != AF_INET || header->rtm_dst_len != 0 ||
-	    attrs.u32(RTA_TABLE).value_or(header->rtm_table) != RT_TABLE_MAIN) {
+	// Of whatever table, and halves of the internet too.
+	auto to = ntohl(attrs.u32(RTA_DST).value_or(0));
+	if (header->rtm_family != AF_INET || header->rtm_dst_len > 1 || (to & 0x7FFFFFFF) != 0) {
 		return std::nullopt;
 	}
 	return Change{Change::Kind::kRoute, attrs.u32(RTA_OIF).value_or(0), {}, std::nullopt};
@@ -67,6 +69,15 @@ std::optional<Change> parse_tc_change(const nlmsghdr *message) {
 	}
 	return Change{
 		Change::Kind::kTc, shared ? 0 : static_cast<std::uint32_t>(header->tcm_ifindex), {}, std::nullopt};
+}
+
+/// Which table has the default route may be another now.
+std::optional<Change> parse_rule_change(const nlmsghdr *message) {
+	const auto *header = header_of<fib_rule_hdr>(message);
+	if (header == nullptr || header->family != AF_INET) {
+		return std::nullopt;
+	}
+	return Change{Change::Kind::kRoute, 0, {}, std::nullopt};
 }
 
 void append(std::vector<Change> &changes, Change change) {
@@ -93,6 +104,9 @@ std::optional<Change> parse_change(const nlmsghdr *message) {
 	case RTM_NEWTFILTER:
 	case RTM_DELTFILTER:
 		return parse_tc_change(message);
+	case RTM_NEWRULE:
+	case RTM_DELRULE:
+		return parse_rule_change(message);
 	default:
 		return std::nullopt;
 	}
@@ -108,9 +122,9 @@ NetworkMonitor &NetworkMonitor::operator=(NetworkMonitor &&) noexcept = default;
 NetworkMonitor::~NetworkMonitor() = default;
 
 Result<NetworkMonitor> NetworkMonitor::open() {
-	auto subscription = NetlinkSubscription::open(NETLINK_ROUTE,
-						      RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_TC,
-						      "subscribe to network changes");
+	auto subscription = NetlinkSubscription::open(
+		NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_TC,
+		"subscribe to network changes");
 	if (!subscription) {
 		return tl::unexpected(std::move(subscription.error()));
 	}

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
+#include <linux/fib_rules.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 
@@ -22,16 +23,104 @@ Prefix prefix_of(Ip4 address, std::uint8_t bits) {
 	return Prefix{Ip4{address.value & mask}, bits};
 }
 
-/// A table is dumped in the order of its destinations, so past 0.0.0.0 there is no default route: a gateway
-/// with the whole internet's routes is not read to the end.
-bool past_default(const nlmsghdr *message) {
-	const auto *header = header_of<rtmsg>(message);
-	if (header == nullptr) {
-		return false;
+/// Ends a table's dump early: it comes in the order of destinations, so past 0.0.0.0 there is no default route, and
+/// past 128.0.0.0 no half of one. A gateway with the whole internet's routes is not read to the end.
+class PastDefault {
+public:
+	explicit PastDefault(std::uint32_t table) : table_(table) {}
+
+	bool operator()(const nlmsghdr *message) {
+		const auto *header = header_of<rtmsg>(message);
+		if (header == nullptr || message->nlmsg_type != RTM_NEWROUTE) {
+			return false;
+		}
+		NetlinkAttrs attrs(message, sizeof *header);
+		if (attrs.u32(RTA_TABLE).value_or(header->rtm_table) != table_) {
+			return false; // of a kernel that does not filter
+		}
+		auto to = host_order(attrs.u32(RTA_DST).value_or(0));
+		has_half_ |= to.value == 0 && header->rtm_dst_len == 1;
+		return to.value > (has_half_ ? kHighHalf : 0);
 	}
-	NetlinkAttrs attrs(message, sizeof *header);
-	return message->nlmsg_type == RTM_NEWROUTE && header->rtm_table == RT_TABLE_MAIN &&
-	       attrs.u32(RTA_DST).value_or(0) != 0;
+
+	static constexpr std::uint32_t kHighHalf = 0x80000000;
+
+private:
+	std::uint32_t table_;
+	bool has_half_ = false;
+};
+
+std::optional<DefaultRoute::Part> part_of(const rtmsg &header, const NetlinkAttrs &attrs) {
+	auto to = host_order(attrs.u32(RTA_DST).value_or(0)).value;
+	if (header.rtm_dst_len == 0) {
+		return DefaultRoute::Part::kWhole;
+	}
+	if (header.rtm_dst_len == 1 && (to == 0 || to == PastDefault::kHighHalf)) {
+		return to == 0 ? DefaultRoute::Part::kLowHalf : DefaultRoute::Part::kHighHalf;
+	}
+	return std::nullopt;
+}
+
+Result<std::vector<std::uint32_t>> read_tables() {
+	int code = 0;
+	auto answer = netlink_dump(
+		NETLINK_ROUTE,
+		[](nlmsghdr *message) {
+			message->nlmsg_type = RTM_GETRULE;
+			auto *header =
+				static_cast<fib_rule_hdr *>(mnl_nlmsg_put_extra_header(message, sizeof(fib_rule_hdr)));
+			header->family = AF_INET;
+		},
+		{}, &code);
+	if (!answer && code == EOPNOTSUPP) {
+		return tables_in_order({}); // a kernel without rules has the main table
+	}
+	if (!answer) {
+		return within("list the routing rules", answer.error());
+	}
+	std::vector<TableRule> rules;
+	for (const auto *message : answer->messages()) {
+		if (auto rule = parse_table_rule(message)) {
+			rules.push_back(*rule);
+		}
+	}
+	return tables_in_order(std::move(rules));
+}
+
+Result<std::vector<DefaultRoute>> read_default_routes(std::uint32_t table) {
+	auto fill = [&](nlmsghdr *message) {
+		message->nlmsg_type = RTM_GETROUTE;
+		auto *header = static_cast<rtmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(rtmsg)));
+		header->rtm_family = AF_INET;
+		header->rtm_table = static_cast<unsigned char>(table < 256 ? table : RT_TABLE_COMPAT);
+		mnl_attr_put_u32(message, RTA_TABLE, table);
+	};
+	int code = 0;
+	auto answer = netlink_dump(NETLINK_ROUTE, fill, PastDefault(table), &code);
+	if (!answer && code == ENOENT) {
+		return std::vector<DefaultRoute>(); // a table that never had a route is not there
+	}
+	if (!answer) {
+		return within("look up the default route", answer.error());
+	}
+	std::vector<DefaultRoute> routes;
+	for (const auto *message : answer->messages()) {
+		if (auto route = parse_default_route(message); route && route->table == table) {
+			routes.push_back(std::move(*route));
+		}
+	}
+	return routes;
+}
+
+/// Of the lowest metric.
+const DefaultRoute *best_of(const std::vector<DefaultRoute> &routes, DefaultRoute::Part part) {
+	const DefaultRoute *best = nullptr;
+	for (const auto &route : routes) {
+		if (route.part == part && (best == nullptr || route.metric < best->metric)) {
+			best = &route;
+		}
+	}
+	return best;
 }
 
 } // namespace
@@ -65,12 +154,14 @@ std::optional<DefaultRoute> parse_default_route(const nlmsghdr *message) {
 		return std::nullopt;
 	}
 	NetlinkAttrs attrs(message, sizeof *header);
-	if (message->nlmsg_type != RTM_NEWROUTE || header->rtm_family != AF_INET || header->rtm_dst_len != 0 ||
-	    header->rtm_type != RTN_UNICAST || header->rtm_tos != 0 ||
-	    attrs.u32(RTA_TABLE).value_or(header->rtm_table) != RT_TABLE_MAIN) {
+	auto part = part_of(*header, attrs);
+	if (message->nlmsg_type != RTM_NEWROUTE || header->rtm_family != AF_INET || !part ||
+	    header->rtm_type != RTN_UNICAST || header->rtm_tos != 0) {
 		return std::nullopt;
 	}
-	DefaultRoute route{.metric = attrs.u32(RTA_PRIORITY).value_or(0)};
+	DefaultRoute route{.part = *part,
+			   .table = attrs.u32(RTA_TABLE).value_or(header->rtm_table),
+			   .metric = attrs.u32(RTA_PRIORITY).value_or(0)};
 	if (auto oif = attrs.u32(RTA_OIF); oif && !(header->rtm_flags & RTNH_F_DEAD)) {
 		route.ifindexes.push_back(*oif);
 	}
@@ -106,29 +197,77 @@ Result<std::vector<Address>> read_addresses() {
 	return addresses;
 }
 
-Result<std::vector<std::uint32_t>> read_default_route() {
-	auto fill = [](nlmsghdr *message) {
-		message->nlmsg_type = RTM_GETROUTE;
-		auto *header = static_cast<rtmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(rtmsg)));
-		header->rtm_family = AF_INET;
-		header->rtm_table = RT_TABLE_MAIN;
-	};
-	int code = 0;
-	auto answer = netlink_dump(NETLINK_ROUTE, fill, past_default, &code);
-	if (!answer && code == ENOENT) {
-		return std::vector<std::uint32_t>(); // a namespace that never had a route has no main table
+std::optional<TableRule> parse_table_rule(const nlmsghdr *message) {
+	const auto *header = header_of<fib_rule_hdr>(message);
+	if (header == nullptr) {
+		return std::nullopt;
 	}
-	if (!answer) {
-		return within("look up the default route", answer.error());
+	NetlinkAttrs attrs(message, sizeof *header);
+	// What is suppressed by its length is the default route (wg-quick's rule for the main table).
+	if (message->nlmsg_type != RTM_NEWRULE || header->family != AF_INET || header->action != FR_ACT_TO_TBL ||
+	    attrs.has(FRA_SUPPRESS_PREFIXLEN)) {
+		return std::nullopt;
 	}
-	std::optional<DefaultRoute> best;
-	for (const auto *message : answer->messages()) {
-		auto route = parse_default_route(message);
-		if (route && (!best || route->metric < best->metric)) {
-			best = route;
+	constexpr unsigned kSelectors[] = {FRA_SRC,         FRA_DST,       FRA_IIFNAME,  FRA_OIFNAME,
+					   FRA_FWMARK,      FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE,
+					   FRA_DPORT_RANGE, FRA_TUN_ID,    FRA_L3MDEV};
+	TableRule rule{.priority = attrs.u32(FRA_PRIORITY).value_or(0),
+		       .table = attrs.u32(FRA_TABLE).value_or(header->table),
+		       .for_all = header->tos == 0 && !(header->flags & FIB_RULE_INVERT)};
+	for (unsigned selector : kSelectors) {
+		rule.for_all &= !attrs.has(selector);
+	}
+	// The local table has no way out; a VRF's rule names none.
+	return rule.table == RT_TABLE_LOCAL || rule.table == RT_TABLE_UNSPEC ? std::nullopt : std::optional(rule);
+}
+
+std::vector<std::uint32_t> tables_in_order(std::vector<TableRule> rules) {
+	std::stable_sort(rules.begin(), rules.end(), [](const TableRule &a, const TableRule &b) {
+		return a.for_all != b.for_all ? a.for_all : a.priority < b.priority;
+	});
+	std::vector<std::uint32_t> tables;
+	rules.push_back({.table = RT_TABLE_MAIN});
+	for (const auto &rule : rules) {
+		if (std::find(tables.begin(), tables.end(), rule.table) == tables.end()) {
+			tables.push_back(rule.table);
 		}
 	}
-	return best ? best->ifindexes : std::vector<std::uint32_t>();
+	return tables;
+}
+
+std::vector<std::uint32_t> best_default(const std::vector<DefaultRoute> &routes) {
+	if (const auto *whole = best_of(routes, DefaultRoute::Part::kWhole)) {
+		return whole->ifindexes;
+	}
+	const auto *low = best_of(routes, DefaultRoute::Part::kLowHalf);
+	const auto *high = best_of(routes, DefaultRoute::Part::kHighHalf);
+	if (low == nullptr || high == nullptr) {
+		return {};
+	}
+	auto ifindexes = low->ifindexes;
+	for (auto ifindex : high->ifindexes) {
+		if (std::find(ifindexes.begin(), ifindexes.end(), ifindex) == ifindexes.end()) {
+			ifindexes.push_back(ifindex);
+		}
+	}
+	return ifindexes;
+}
+
+Result<std::vector<std::uint32_t>> read_default_route() {
+	auto tables = read_tables();
+	if (!tables) {
+		return tl::unexpected(tables.error());
+	}
+	for (auto table : *tables) {
+		auto routes = read_default_routes(table);
+		if (!routes) {
+			return tl::unexpected(routes.error());
+		}
+		if (auto best = best_default(*routes); !best.empty()) {
+			return best;
+		}
+	}
+	return std::vector<std::uint32_t>();
 }
 
 Result<std::vector<Qdisc>> read_qdiscs() {

@@ -1,7 +1,12 @@
 // What can be told of a look at the network without a kernel: finding interfaces, choosing XDP.
+#include <arpa/inet.h>
+#include <array>
 #include <gtest/gtest.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
 
 #include "loader/netlink.h"
+#include "loader/netlink_message.h"
 #include "loader/xdp.h"
 
 namespace ptrig {
@@ -59,6 +64,96 @@ TEST(Network, TrunkIsTheLowerDeviceOfAVlanHere) {
 	EXPECT_TRUE(network.is_trunk(2));
 	EXPECT_FALSE(network.is_trunk(3));
 	EXPECT_FALSE(network.is_trunk(5)) << "that index is one of another namespace";
+}
+
+/// One message of the kernel's.
+template <typename Header> class Message {
+public:
+	explicit Message(std::uint16_t type) {
+		mnl_nlmsg_put_header(buffer_.data())->nlmsg_type = type;
+		mnl_nlmsg_put_extra_header(message(), sizeof(Header));
+	}
+	Header &header() { return *static_cast<Header *>(mnl_nlmsg_get_payload(message())); }
+	Message &u32(std::uint16_t attribute, std::uint32_t value) {
+		mnl_attr_put_u32(message(), attribute, value);
+		return *this;
+	}
+	const nlmsghdr *get() const { return reinterpret_cast<const nlmsghdr *>(buffer_.data()); }
+
+private:
+	nlmsghdr *message() { return reinterpret_cast<nlmsghdr *>(buffer_.data()); }
+	alignas(8) std::array<char, 512> buffer_{};
+};
+
+Message<rtmsg> route(const char *to, std::uint8_t bits, std::uint32_t table, std::uint32_t ifindex) {
+	Message<rtmsg> made(RTM_NEWROUTE);
+	made.header().rtm_family = AF_INET;
+	made.header().rtm_dst_len = bits;
+	made.header().rtm_type = RTN_UNICAST;
+	made.header().rtm_table = RT_TABLE_COMPAT;
+	made.u32(RTA_TABLE, table).u32(RTA_OIF, ifindex);
+	if (bits > 0)
+		made.u32(RTA_DST, htonl(parse_ip4(to)->value));
+	return made;
+}
+
+TEST(DefaultRoute, OfAnyTableAndInHalves) {
+	const auto part_of = [](const char *to, std::uint8_t bits) -> std::optional<DefaultRoute::Part> {
+		const auto made = route(to, bits, 1000, 7);
+		const auto parsed = parse_default_route(made.get());
+		EXPECT_EQ(parse_change(made.get()).has_value(), parsed.has_value()) << to << " is to be noticed";
+		if (!parsed)
+			return std::nullopt;
+		EXPECT_EQ(parsed->table, 1000U);
+		EXPECT_EQ(parsed->ifindexes, std::vector<std::uint32_t>{7});
+		return parsed->part;
+	};
+	EXPECT_EQ(part_of("0.0.0.0", 0), DefaultRoute::Part::kWhole);
+	EXPECT_EQ(part_of("0.0.0.0", 1), DefaultRoute::Part::kLowHalf);
+	EXPECT_EQ(part_of("128.0.0.0", 1), DefaultRoute::Part::kHighHalf);
+	EXPECT_EQ(part_of("0.0.0.0", 8), std::nullopt);
+	EXPECT_EQ(part_of("128.0.0.0", 2), std::nullopt);
+}
+
+TEST(DefaultRoute, TheWholeBeforeTheHalvesAndNoHalfAlone) {
+	using Part = DefaultRoute::Part;
+	using List = std::vector<std::uint32_t>;
+	const DefaultRoute whole{Part::kWhole, 254, 100, {2}}, better{Part::kWhole, 254, 10, {3}};
+	const DefaultRoute low{Part::kLowHalf, 254, 0, {4}}, high{Part::kHighHalf, 254, 0, {4}},
+		elsewhere{Part::kHighHalf, 254, 0, {5}};
+	EXPECT_EQ(best_default({}), List{});
+	EXPECT_EQ(best_default({whole, better, low, high}), List{3});
+	EXPECT_EQ(best_default({low, high}), List{4});
+	EXPECT_EQ(best_default({low, elsewhere}), (List{4, 5}));
+	EXPECT_EQ(best_default({low}), List{});
+	EXPECT_EQ(best_default({high}), List{});
+}
+
+TEST(RoutingRules, TablesForAllPacketsBeforeThoseForSome) {
+	const auto rule = [](std::uint32_t priority, std::uint32_t table) {
+		Message<fib_rule_hdr> made(RTM_NEWRULE);
+		made.header().family = AF_INET;
+		made.header().action = FR_ACT_TO_TBL;
+		made.u32(FRA_PRIORITY, priority).u32(FRA_TABLE, table);
+		return made;
+	};
+	auto marked = rule(100, 51820), suppressed = rule(90, RT_TABLE_MAIN), inverted = rule(95, 9),
+	     local = rule(0, 255);
+	marked.u32(FRA_FWMARK, 7);
+	suppressed.u32(FRA_SUPPRESS_PREFIXLEN, 0);
+	inverted.header().flags = FIB_RULE_INVERT;
+	EXPECT_FALSE(parse_table_rule(suppressed.get()));
+	EXPECT_FALSE(parse_table_rule(local.get()));
+	EXPECT_FALSE(parse_table_rule(marked.get())->for_all);
+	EXPECT_FALSE(parse_table_rule(inverted.get())->for_all);
+	EXPECT_TRUE(parse_change(marked.get())) << "it is to be noticed";
+	std::vector<TableRule> rules;
+	for (const auto &made :
+	     {marked, rule(32767, RT_TABLE_DEFAULT), inverted, rule(32766, RT_TABLE_MAIN), rule(200, 1000)})
+		rules.push_back(parse_table_rule(made.get()).value());
+	EXPECT_EQ(tables_in_order(rules),
+		  (std::vector<std::uint32_t>{1000, RT_TABLE_MAIN, RT_TABLE_DEFAULT, 9, 51820}));
+	EXPECT_EQ(tables_in_order({}), std::vector<std::uint32_t>{RT_TABLE_MAIN});
 }
 
 constexpr XdpFeatures kNative{3}, kNativeAndXmit{7};
