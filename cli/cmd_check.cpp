@@ -65,7 +65,10 @@ Machine look_at_machine(const GatewayConfig &gateway) {
 				wan.push_back(link->name);
 	}
 	look_at_interfaces(*network, gateway, wan, machine.warnings);
-	machine.facts = check_facts(read_gateway_facts(*network, wan, gateway.lan), machine.facts.possible_cpus);
+	const GatewayFacts facts = read_gateway_facts(*network, wan, gateway.lan);
+	for (const auto &warning : firewall_warnings(facts))
+		machine.warnings.push_back(warning);
+	machine.facts = check_facts(facts, machine.facts.possible_cpus);
 	return machine;
 }
 

@@ -107,6 +107,8 @@ struct PortForward {
 	InterfaceMatch in;
 	std::vector<PortRange> ports;
 	std::string where; ///< for people: "nftables ip nat prerouting", "iptables DOCKER"
+	Protos all = 0;    ///< of these protocols it takes every port, whoever sends (a "DMZ" or exposed host)
+	std::vector<Prefix> to = {}; ///< packets to these addresses only; empty: to any
 };
 struct Firewall {
 	bool looked = false; ///< all NAT rules that the kernel holds could be read: only then is none found none there
@@ -115,6 +117,7 @@ struct Firewall {
 	std::vector<PortForward> forwards;
 	bool has_xt = false; ///< nftables holds rules of iptables-nft that only iptables-save can tell
 	bool has_flow_table = false;
+	std::string zones; ///< a rule that puts flows into a conntrack zone, for people: "nftables ip raw prerouting"
 	/// Interfaces whose flows a flow table with `flags offload` may leave to the hardware.
 	std::vector<std::string> offloaded;
 
@@ -190,6 +193,8 @@ GatewayFacts read_gateway_facts(const Network &network, const std::vector<std::s
 /// warn.
 std::vector<std::string> gateway_warnings(const GatewayFacts &facts, const std::vector<Rule> &rules,
 					  const std::vector<PortRange> &reserved);
+/// Those of them that are about the firewall alone and hold for whatever rule there is: `check` gives them, too.
+std::vector<std::string> firewall_warnings(const GatewayFacts &facts);
 /// The same facts for check_warnings(): listeners, and what any of `wan` forwards or miniupnpd has given out.
 CheckFacts check_facts(const GatewayFacts &facts, unsigned possible_cpus);
 

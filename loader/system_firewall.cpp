@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <set>
+#include <tuple>
 #include <unistd.h>
 
 namespace ptrig {
@@ -14,43 +15,75 @@ bool is_any(const InterfaceMatch &match) {
 	return match.names.empty();
 }
 
+/// Which packets come to a chain.
+struct Reach {
+	InterfaceMatch by;
+	std::vector<PortRange> ports; ///< as in NatRule
+	std::vector<Prefix> to;
+	Protos protos = PTRIG_TCP | PTRIG_UDP;
+	bool narrowed = false;
+
+	auto key() const { return std::tie(by.names, by.negated, ports, to, protos, narrowed); }
+	bool operator<(const Reach &other) const { return key() < other.key(); }
+};
+
 /// Follows the jumps from one base chain.
 class Walk {
 public:
 	Walk(const NatGraph &graph, NatGraph::Hook hook, std::string who, Firewall &firewall)
 	    : graph_(graph), hook_(hook), who_(std::move(who)), firewall_(firewall) {}
 
-	void chain(const std::string &name, const InterfaceMatch &reached_by) {
+	void chain(const std::string &name, const Reach &reach) {
+		constexpr std::size_t kMostVisits = 100000; // no ruleset of a gateway has as many
 		auto it = graph_.chains.find(name);
-		if (it == graph_.chains.end() || !seen_.emplace(name, reached_by.names, reached_by.negated).second) {
+		if (it == graph_.chains.end() || seen_.size() >= kMostVisits || !seen_.emplace(name, reach).second) {
 			return;
 		}
 		for (const auto &rule : it->second.rules) {
-			apply(name, it->second, rule, reached_by);
+			apply(name, it->second, rule, reach);
 		}
 	}
 
 private:
-	void apply(const std::string &name, const NatGraph::Chain &chain_, const NatRule &rule,
-		   const InterfaceMatch &reached_by) {
+	/// The packets of `reach` that this rule is for.
+	Reach through(const NatRule &rule, const Reach &reach) const {
 		const auto &own = hook_ == NatGraph::Hook::kPrerouting ? rule.in : rule.out;
-		const auto &match = is_any(own) ? reached_by : own;
+		return Reach{.by = is_any(own) ? reach.by : own,
+			     .ports = rule.ports.empty() ? reach.ports : rule.ports,
+			     .to = rule.to.empty() ? reach.to : rule.to,
+			     .protos = static_cast<Protos>(reach.protos & rule.protos),
+			     .narrowed = reach.narrowed || rule.narrowed};
+	}
+
+	void apply(const std::string &name, const NatGraph::Chain &chain_, const NatRule &rule, const Reach &reach) {
+		const Reach match = through(rule, reach);
 		if (hook_ == NatGraph::Hook::kPrerouting && rule.action == NatRule::Action::kDestination) {
-			firewall_.forwards.push_back(PortForward{match, rule.ports, who_ + " " + name});
+			const bool all = match.ports.empty() && !match.narrowed;
+			firewall_.forwards.push_back(PortForward{match.by, match.ports, who_ + " " + name,
+								 all ? match.protos : Protos{0}, match.to});
 		}
 		if (hook_ == NatGraph::Hook::kPostrouting && rule.action == NatRule::Action::kSource) {
-			firewall_.source_nat.push_back(SourceNat{match});
+			firewall_.source_nat.push_back(SourceNat{match.by});
 		}
 		for (const auto &target : rule.jumps) {
 			chain(target, match);
 		}
+		for (const auto &[ports, target] : rule.port_jumps) {
+			Reach there = match;
+			there.ports = ports;
+			chain(target, there);
+		}
 		for (const auto &[by, target] : hook_ == NatGraph::Hook::kPrerouting ? rule.in_jumps : rule.out_jumps) {
-			chain(target, is_any(by) ? match : by);
+			Reach there = match;
+			there.by = is_any(by) ? match.by : by;
+			chain(target, there);
 		}
 		if (rule.jumps_anywhere) {
-			for (const auto &[other, there] : graph_.chains) {
-				if (there.table == chain_.table && there.hook == NatGraph::Hook::kNone) {
-					chain(other, match);
+			Reach there = match;
+			there.narrowed = true;
+			for (const auto &[other, target] : graph_.chains) {
+				if (target.table == chain_.table && target.hook == NatGraph::Hook::kNone) {
+					chain(other, there);
 				}
 			}
 		}
@@ -60,7 +93,7 @@ private:
 	NatGraph::Hook hook_;
 	std::string who_;
 	Firewall &firewall_;
-	std::set<std::tuple<std::string, std::vector<std::string>, bool>> seen_;
+	std::set<std::pair<std::string, Reach>> seen_;
 };
 
 std::string find_program(std::string_view name) {
@@ -119,11 +152,11 @@ Result<Firewall> ask_nft(const std::string &nft) {
 	}
 }
 
-/// Does the kernel hold a legacy nat table? iptables-legacy-save would make one by asking for it.
-bool has_legacy_nat() {
+/// Does the kernel hold a legacy table that matters? iptables-legacy-save tells only of those that there are.
+bool has_legacy_tables() {
 	std::ifstream tables("/proc/thread-self/net/ip_tables_names");
 	for (std::string name; std::getline(tables, name);) {
-		if (name == "nat") {
+		if (name == "nat" || name == "raw") {
 			return true;
 		}
 	}
@@ -133,11 +166,14 @@ bool has_legacy_nat() {
 void add(Firewall &firewall, Firewall &&more) {
 	firewall.source_nat.insert(firewall.source_nat.end(), more.source_nat.begin(), more.source_nat.end());
 	firewall.forwards.insert(firewall.forwards.end(), more.forwards.begin(), more.forwards.end());
+	if (firewall.zones.empty()) {
+		firewall.zones = std::move(more.zones);
+	}
 }
 
 void ask_iptables(Firewall &firewall, const char *program, const char *otherwise) {
 	auto path = find_program(program);
-	auto text = path.empty() ? fail(otherwise) : ask({path, "-t", "nat"});
+	auto text = path.empty() ? fail(otherwise) : ask({path});
 	if (text) {
 		add(firewall, parse_iptables_save(*text));
 	} else if (firewall.looked) {
@@ -203,7 +239,7 @@ Firewall read_firewall() {
 		ask_iptables(firewall, "iptables-nft-save",
 			     "nftables holds rules of iptables and iptables-nft-save is not installed");
 	}
-	if (has_legacy_nat()) {
+	if (has_legacy_tables()) {
 		ask_iptables(firewall, "iptables-legacy-save",
 			     "the kernel holds legacy iptables rules and iptables-legacy-save is not installed");
 	}

@@ -73,6 +73,14 @@ struct Options {
 	NatRule rule;
 };
 
+/// Of whom a rule is, it says nothing: a module's name, a comment, where packets are sent, `-m addrtype --dst-type
+/// LOCAL`.
+bool says_nothing(const std::string &key, const std::string &value) {
+	return key == "-m" || key == "--comment" || key.starts_with("--to-") || key == "--random" ||
+	       key == "--persistent" || (key == "--dst-type" && value == "LOCAL") ||
+	       ((key == "--ctstate" || key == "--state") && value.find("NEW") != std::string::npos);
+}
+
 void option(Options &options, const std::string &key, const std::string &value, bool negated) {
 	if (key == "-i") {
 		options.rule.in = interface(value, negated);
@@ -88,6 +96,12 @@ void option(Options &options, const std::string &key, const std::string &value, 
 		options.ports_negated = negated;
 	} else if (key == "-j" || key == "-g") {
 		options.target = value;
+	} else if (key == "-d" && !negated) {
+		if (const auto to = parse_prefix(value)) {
+			options.rule.to.push_back(*to);
+		}
+	} else if (key.starts_with('-') && !says_nothing(key, value)) {
+		options.rule.narrowed = true;
 	}
 }
 
@@ -106,14 +120,16 @@ void add_rule(NatGraph &graph, const std::vector<std::string> &words) {
 		negated = false;
 	}
 	auto &rule = options.rule;
+	rule.protos = options.protos;
+	if (options.protos != 0 && !options.ports_negated) {
+		rule.ports = parse_ports(options.ports, options.protos);
+	}
+	rule.narrowed |= !options.ports.empty() && rule.ports.empty();
 	const auto &target = options.target;
 	if (target == "MASQUERADE" || target == "SNAT") {
 		rule.action = NatRule::Action::kSource;
 	} else if (target == "DNAT" || target == "REDIRECT") {
 		rule.action = NatRule::Action::kDestination;
-		if (options.protos != 0 && !options.ports_negated) {
-			rule.ports = parse_ports(options.ports, options.protos);
-		}
 	} else if (!target.empty()) {
 		rule.jumps.push_back(target); // to a chain; other targets are chains that do not exist
 	}
@@ -132,6 +148,9 @@ Firewall parse_iptables_save(std::string_view text) {
 		if (line.starts_with('*')) {
 			nat = line == "*nat";
 			continue;
+		}
+		if (line.find(" --zone") != std::string::npos && line.find(" -j CT ") != std::string::npos) {
+			firewall.zones = "iptables raw";
 		}
 		if (!nat) {
 			continue;

@@ -186,27 +186,50 @@ private:
 			for (const auto &value : list) {
 				add_ports(value, protocol_of(left, rest), rule.ports);
 			}
+			rule.narrowed |= rule.ports.empty();
+		} else if (text(member(left, "payload"), "protocol") == "ip" && is_payload(left, "daddr") && !negated) {
+			add_destinations(right, rule);
+		} else {
+			rule.narrowed |= !is_of_every_first_packet(left);
 		}
+	}
+
+	/// What the first packet from whoever to a WAN address has: `ct state new`, `fib daddr type local`, `meta
+	/// nfproto`.
+	static bool is_of_every_first_packet(const json &left) {
+		return text(member(left, "ct"), "key") == "state" || text(member(left, "fib"), "result") == "type" ||
+		       is_meta(left, "nfproto");
+	}
+
+	void add_destinations(const json &right, NatRule &rule) {
+		auto list = values(right);
+		for (const auto &value : list) {
+			const auto &element = unwrap(value);
+			const auto &prefix = member(element, "prefix");
+			auto written = element.is_string() ? element.get<std::string>() : text(prefix, "addr");
+			if (const auto &bits = member(prefix, "len"); bits.is_number_unsigned()) {
+				written += "/" + std::to_string(bits.get<unsigned>());
+			}
+			if (auto parsed = parse_prefix(written)) {
+				rule.to.push_back(*parsed);
+			} else {
+				rule.narrowed = true;
+			}
+		}
+		rule.narrowed |= rule.to.empty();
 	}
 
 	/// `dnat to tcp dport map {...}`: the ports are the map's keys, perhaps beside other things.
 	void add_map(const json &map, NatRule &rule, Protos rest) {
 		const auto &by = member(map, "key");
-		const auto &parts = member(by, "concat");
 		auto list = values(member(map, "data"));
 		for (const auto &pair : list) {
-			if (!pair.is_array() || pair.empty()) {
-				continue;
-			}
-			const auto &from = unwrap(pair[0]);
-			if (is_dport(by)) {
-				add_ports(from, protocol_of(by, rest), rule.ports);
-			}
-			const auto &values = member(from, "concat");
-			if (parts.is_array() && values.is_array() && parts.size() == values.size()) {
-				add_concat(parts, values, rule, rest);
+			if (pair.is_array() && !pair.empty()) {
+				auto ports = ports_of_element(by, unwrap(pair[0]), rest);
+				rule.ports.insert(rule.ports.end(), ports.begin(), ports.end());
 			}
 		}
+		rule.narrowed |= rule.ports.empty(); // by something else, such as the address
 	}
 
 	void add_concat(const json &parts, const json &values, NatRule &rule, Protos rest) {
@@ -231,7 +254,20 @@ private:
 		}
 	}
 
-	void add_verdict_map(const json &vmap, NatRule &rule) {
+	/// The ports among a map's key, of one element: `tcp dport`, or `meta l4proto . th dport`.
+	std::vector<PortRange> ports_of_element(const json &by, const json &from, Protos rest) {
+		NatRule found;
+		const auto &parts = member(by, "concat");
+		const auto &values = member(from, "concat");
+		if (is_dport(by)) {
+			add_ports(from, protocol_of(by, rest), found.ports);
+		} else if (parts.is_array() && values.is_array() && parts.size() == values.size()) {
+			add_concat(parts, values, found, rest);
+		}
+		return found.ports;
+	}
+
+	void add_verdict_map(const json &vmap, NatRule &rule, Protos rest) {
 		const auto &by = member(vmap, "key");
 		auto list = values(member(vmap, "data"));
 		rule.jumps_anywhere |= list.is_null();
@@ -242,11 +278,15 @@ private:
 			std::vector<std::string> targets;
 			add_jump(pair[1], targets);
 			for (const auto &target : targets) {
-				if (is_meta(by, "iifname", "iif")) {
+				if (auto ports = ports_of_element(by, unwrap(pair[0]), rest); !ports.empty()) {
+					rule.port_jumps.emplace_back(std::move(ports), target);
+				} else if (is_meta(by, "iifname", "iif")) {
 					rule.in_jumps.emplace_back(interfaces(unwrap(pair[0]), false), target);
 				} else if (is_meta(by, "oifname", "oif")) {
 					rule.out_jumps.emplace_back(interfaces(unwrap(pair[0]), false), target);
 				} else {
+					rule.narrowed =
+						true; // by something else; of a rule with such a map that is all
 					rule.jumps.push_back(target);
 				}
 			}
@@ -267,15 +307,29 @@ private:
 				}
 			}
 		} else if (statement.contains("vmap")) {
-			add_verdict_map(statement["vmap"], rule);
+			add_verdict_map(statement["vmap"], rule, rest);
 		} else if (statement.contains("xt")) {
 			firewall.has_xt = true;
 		}
 		add_jump(statement, rule.jumps);
 	}
 
+	/// `ct zone set`, in whatever chain. Zone 0 is that of all flows without one.
+	static void look_for_zone(const json &object, Firewall &firewall) {
+		for (const auto &statement : member(object, "expr")) {
+			const auto &mangle = member(statement, "mangle");
+			if (text(member(member(mangle, "key"), "ct"), "key") == "zone" &&
+			    member(mangle, "value") != 0 && firewall.zones.empty()) {
+				firewall.zones = "nftables " + key(object, text(object, "chain"));
+			}
+		}
+	}
+
 	void add_rule(const json &object, Firewall &firewall) {
 		auto family = text(object, "family");
+		if (family != "ip6") {
+			look_for_zone(object, firewall);
+		}
 		if (family != "ip" && family != "inet") {
 			return;
 		}
@@ -287,6 +341,7 @@ private:
 				add_statement(statement, rule, rest, firewall);
 			}
 		}
+		rule.protos = rest;
 		graph_.chains[key(object, text(object, "chain"))].rules.push_back(std::move(rule));
 	}
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "include/ptrig/abi.h"
 #include "loader/system.h"
 
 namespace ptrig {
@@ -131,6 +132,42 @@ void warn_offload(const GatewayFacts &facts, std::vector<std::string> &warnings)
 	}
 }
 
+void warn_exposed_host(const GatewayFacts &facts, std::vector<std::string> &warnings) {
+	for (const auto &name : facts.wan) {
+		auto addresses = facts.network.addresses_of(facts.network.find(name)->ifindex);
+		auto is_to = [&](const Prefix &to) {
+			return std::any_of(addresses.begin(), addresses.end(),
+					   [&](const Address &address) { return to.contains(address.local); });
+		};
+		for (const auto &forward : facts.firewall.forwards) {
+			bool here = forward.to.empty() || std::any_of(forward.to.begin(), forward.to.end(), is_to);
+			if (forward.all == 0 || !here || !forward.in.matches(name)) {
+				continue;
+			}
+			bool both = forward.all == (PTRIG_TCP | PTRIG_UDP);
+			warnings.push_back(fmt::format(
+				"the firewall sends every {}port of {} to one place (a DMZ; {}): a port that a lease "
+				"opens "
+				"leads to the lease's host as long as the lease lives, and there again afterwards",
+				both                       ? ""
+				: forward.all == PTRIG_TCP ? "tcp "
+							   : "udp ",
+				name, forward.where));
+			break;
+		}
+	}
+}
+
+void warn_zones(const GatewayFacts &facts, std::vector<std::string> &warnings) {
+	if (!facts.firewall.zones.empty()) {
+		warnings.push_back(
+			fmt::format("the firewall sets conntrack zones ({}), and these are not seen by ptrig: flows in "
+				    "a zone other than 0 are not known to it, and packets of theirs to an open "
+				    "port go to the lease's host",
+				    facts.firewall.zones));
+	}
+}
+
 /// Open ports of one rule that somebody else uses too.
 class PortWarnings {
 public:
@@ -202,6 +239,10 @@ std::vector<std::string> gateway_warnings(const GatewayFacts &facts, const std::
 			ports.look(rule);
 		}
 	}
+	if (any) {
+		auto more = firewall_warnings(facts);
+		warnings.insert(warnings.end(), more.begin(), more.end());
+	}
 	if (any && facts.miniupnpd_runs && facts.upnp.empty()) {
 		warnings.push_back(
 			"miniupnpd runs and its leases could not be found: ports that it gives out may be ones that "
@@ -210,6 +251,13 @@ std::vector<std::string> gateway_warnings(const GatewayFacts &facts, const std::
 	for (const auto &unread : facts.unread) {
 		warnings.push_back("could not be looked at: " + unread);
 	}
+	return warnings;
+}
+
+std::vector<std::string> firewall_warnings(const GatewayFacts &facts) {
+	std::vector<std::string> warnings;
+	warn_exposed_host(facts, warnings);
+	warn_zones(facts, warnings);
 	return warnings;
 }
 

@@ -119,6 +119,103 @@ TEST(Nft, PortsInMaps) {
 	EXPECT_TRUE(unresolved.empty());
 }
 
+std::string vmap(const std::string &key, const std::string &elements) {
+	return R"({"vmap":{"key":)" + key + R"(,"data":)" + elements + "}}";
+}
+
+// kube-proxy and others lead to a chain by port, where the dnat is.
+TEST(Nft, PortsOfJumpsAndVerdictMaps) {
+	const std::pair<std::string, std::string> service{"side", kDnat};
+	const auto with = [&](const std::string &rule) { return ports(*parse_nft(ruleset({service, {"pre", rule}}))); };
+	EXPECT_EQ(with(match(kTcpPort, "77") + "," + jump("side")), "77/tcp");
+	EXPECT_EQ(with(vmap(kTcpPort,
+			    R"({"set":[[8082,)" + jump("side") +
+				    R"(],[{"range":[90,95]},{"goto":{"target":"side"}}],[7,{"accept":null}]]})")),
+		  "90-95/tcp 8082/tcp");
+	EXPECT_EQ(with(vmap(R"({"concat":[)" + kL4 + "," + kAnyPort + "]}",
+			    R"({"set":[[{"concat":["udp",8083]},)" + jump("side") + "]]}")),
+		  "8083/udp");
+	EXPECT_EQ(with(match(kIif, "\"br0\"") + "," + vmap(kTcpPort, R"({"set":[[8082,)" + jump("side") + "]]}")), "");
+	const std::string declared = R"(,{"map":{"family":"ip","table":"nat","name":"zm","type":"x","map":"verdict"}})";
+	const std::string listed = R"({"nftables":[{"map":{"family":"ip","table":"nat","name":"zm","elem":[[9090,)" +
+				   jump("side") + "]]}}]}";
+	std::vector<SetName> unresolved;
+	const auto text = ruleset({service, {"pre", vmap(kTcpPort, "\"@zm\"")}}, declared);
+	ASSERT_TRUE(parse_nft(text, {}, &unresolved));
+	EXPECT_EQ(unresolved, (std::vector<SetName>{{"ip", "nat", "zm", true}}));
+	EXPECT_EQ(ports(*parse_nft(text, {listed})), "9090/tcp");
+	EXPECT_EQ(parse_nft(text)->forwards[0].all, 0) << "a map that could not be read is no DMZ";
+}
+
+TEST(Nft, ExposedHost) {
+	const auto all = [](const std::string &rule) {
+		const auto firewall = parse_nft(ruleset({{"side", kDnat}, {"pre", rule}}));
+		return firewall->forwards.empty() ? -1 : firewall->forwards[0].all;
+	};
+	constexpr int kBoth = PTRIG_TCP | PTRIG_UDP;
+	const std::string wan = match(kIif, "\"wan0\""), daddr = R"({"payload":{"protocol":"ip","field":"daddr"}})";
+	const std::string local = match(R"({"fib":{"result":"type","flags":["daddr"]}})", "\"local\"");
+	EXPECT_EQ(all(wan + "," + kDnat), kBoth);
+	EXPECT_EQ(all(wan + "," + local + "," + match(R"({"ct":{"key":"state"}})", "\"new\"", "in") + "," + kDnat),
+		  kBoth);
+	EXPECT_EQ(all(wan + "," + jump("side")), kBoth);
+	EXPECT_EQ(all(wan + "," + match(kL4, "\"tcp\"") + "," + kDnat), PTRIG_TCP);
+	EXPECT_EQ(all(match(daddr, "\"203.0.113.2\"") + "," + kDnat), kBoth);
+	EXPECT_EQ(all(wan + "," + match(kTcpPort, "80") + "," + kDnat), 0);
+	EXPECT_EQ(all(wan + "," + match(kTcpPort, "80", "!=") + "," + kDnat), 0);
+	EXPECT_EQ(all(wan + "," + match(R"({"payload":{"protocol":"ip","field":"saddr"}})", "\"10.0.0.1\"") + "," +
+		      kDnat),
+		  0);
+	EXPECT_EQ(all(wan + "," + match(kL4, "\"gre\"") + "," + kDnat), 0);
+	EXPECT_EQ(all(wan + R"(,{"dnat":{"addr":{"map":{"key":)" + daddr +
+		      R"(,"data":{"set":[["1.2.3.4","5.6.7.8"]]}}}}})"),
+		  0);
+	EXPECT_EQ(all(wan + "," + vmap(kTcpPort, R"({"set":[[8082,)" + jump("side") + "]]}")), 0);
+	EXPECT_EQ(all(vmap(daddr, R"({"set":[["1.2.3.4",)" + jump("side") + "]]}")), 0);
+	const auto prefixed = parse_nft(
+		ruleset({{"pre", match(daddr, R"({"prefix":{"addr":"203.0.113.0","len":28}})") + "," + kDnat}}));
+	EXPECT_EQ(prefixed->forwards[0].to, std::vector<Prefix>{*parse_prefix("203.0.113.0/28")});
+}
+
+TEST(Nft, ConntrackZonesOfAnyRule) {
+	const auto zones = [](const std::string &value, const std::string &chain = "side",
+			      const std::string &dir = "") {
+		return parse_nft(ruleset({{chain, match(kIif, "\"wan0\"") + R"(,{"mangle":{"key":{"ct":{"key":"zone")" +
+							  dir + R"(}},"value":)" + value + "}}"}}))
+			->zones;
+	};
+	EXPECT_EQ(zones("7"), "nftables ip nat side");
+	EXPECT_EQ(zones("8", "pre", R"(,"dir":"original")"), "nftables ip nat pre");
+	EXPECT_EQ(zones(R"({"map":{"key":{"meta":{"key":"iifname"}},"data":{"set":[["a",1]]}}})"),
+		  "nftables ip nat side");
+	EXPECT_EQ(zones("0"), "");
+	EXPECT_EQ(parse_nft(ruleset({{"pre", R"({"mangle":{"key":{"ct":{"key":"mark"}},"value":7}})"}}))->zones, "");
+	EXPECT_EQ(parse_iptables_save("*raw\n-A PREROUTING -i wan0 -j CT --zone 5\nCOMMIT\n").zones, "iptables raw");
+	EXPECT_EQ(parse_iptables_save("*raw\n-A PREROUTING -i wan0 -j CT --notrack\nCOMMIT\n").zones, "");
+}
+
+TEST(IptablesSave, ExposedHost) {
+	const auto all = [](const std::string &rule) {
+		const auto firewall =
+			parse_iptables_save("*nat\n:PREROUTING ACCEPT [0:0]\n:DMZ - [0:0]\n-A DMZ -j DNAT "
+					    "--to-destination 10.0.0.9\n-A PREROUTING " +
+					    rule + "\nCOMMIT\n");
+		return firewall.forwards.empty() ? -1 : firewall.forwards[0].all;
+	};
+	const std::string dnat = " -j DNAT --to-destination 10.0.0.9";
+	EXPECT_EQ(all("-i wan0" + dnat), PTRIG_TCP | PTRIG_UDP);
+	EXPECT_EQ(all("-d 203.0.113.2/32 -i wan0 -m comment --comment \"the -s box\"" + dnat), PTRIG_TCP | PTRIG_UDP);
+	EXPECT_EQ(all("-m addrtype --dst-type LOCAL -j DMZ"), PTRIG_TCP | PTRIG_UDP);
+	EXPECT_EQ(all("-i wan0 -p udp" + dnat), PTRIG_UDP);
+	EXPECT_EQ(all("-i wan0 -s 198.51.100.0/24" + dnat), 0);
+	EXPECT_EQ(all("-i wan0 -p tcp -m tcp --dport 80 -j DMZ"), 0);
+	EXPECT_EQ(all("-i wan0 -p tcp -m tcp --sport 80" + dnat), 0);
+	EXPECT_EQ(all("! -d 203.0.113.2/32 -i wan0" + dnat), 0);
+	EXPECT_EQ(ports(parse_iptables_save("*nat\n:PREROUTING ACCEPT [0:0]\n:S - [0:0]\n-A S -j DNAT --to 10.0.0.9\n"
+					    "-A PREROUTING -p tcp --dport 81 -j S\nCOMMIT\n")),
+		  "81/tcp");
+}
+
 TEST(Nft, OtherFamiliesAndRubbish) {
 	EXPECT_TRUE(parse_nft(ruleset({{"pre", R"({"xt":null})"}}))->has_xt);
 	EXPECT_FALSE(parse_nft(""));
@@ -339,6 +436,33 @@ TEST(Warnings, HardwareOffload) {
 	EXPECT_EQ(warning(facts), "");
 	facts.firewall.offloaded = {"br0"};
 	EXPECT_NE(warning(facts).find("leaves flows of br0 to the hardware"), std::string::npos);
+}
+
+TEST(Warnings, ExposedHostAndZones) {
+	Rule rule;
+	rule.name = "game";
+	rule.open = {parse_open_range("3000-3100/udp").value()};
+	const auto with = [&](Protos all, std::vector<Prefix> to, const char *by = "wan0") {
+		auto facts = good_gateway();
+		facts.firewall.forwards.push_back(PortForward{{{by}}, {}, "nftables ip nat pre", all, std::move(to)});
+		EXPECT_EQ(warning(facts), "") << "no rule, nothing to clash";
+		return warning(facts, {rule});
+	};
+	EXPECT_EQ(with(PTRIG_TCP | PTRIG_UDP, {})
+			  .find("the firewall sends every port of wan0 to one place (a DMZ; nftables ip "
+				"nat pre): a port that a lease opens"),
+		  0U);
+	EXPECT_NE(with(PTRIG_TCP, {}).find("every tcp port of wan0"), std::string::npos);
+	EXPECT_NE(with(PTRIG_UDP, {*parse_prefix("203.0.113.2")}).find("every udp port of wan0"), std::string::npos);
+	EXPECT_EQ(with(PTRIG_UDP, {*parse_prefix("203.0.113.7")}), "") << "another address";
+	EXPECT_EQ(with(PTRIG_UDP, {}, "br0"), "");
+	EXPECT_EQ(with(0, {}), "");
+	auto facts = good_gateway();
+	facts.firewall.zones = "nftables ip raw pre";
+	EXPECT_NE(warning(facts, {rule})
+			  .find("conntrack zones (nftables ip raw pre), and these are not seen by ptrig: flows in a "
+				"zone other than 0 are not known to it"),
+		  std::string::npos);
 }
 
 TEST(Warnings, PortsThatOthersUseToo) {
