@@ -8,7 +8,8 @@
 
 #include "lease.h"
 
-static __always_inline struct ptrig_conn_key pt_conn_key(const struct ptrig_rule *rule, const struct ptrig_cand *c) {
+static __always_inline struct ptrig_conn_key pt_conn_key(const struct ptrig_rule *rule, const struct pt_trigger *t) {
+	const struct ptrig_cand *c = &t->c;
 	struct ptrig_conn_key key = {
 		.host = c->host,
 		.remote = c->remote,
@@ -46,7 +47,7 @@ static __always_inline void pt_conn_remove(const struct ptrig_conn_key *key) {
 /* `confirm`: remember the trigger until its remote answers. When the table is full, the trigger that has waited
  * longest is forgotten; its host asks again. */
 static __noinline enum ptrig_reason pt_conn_wait(const struct ptrig_rule *rule, const struct pt_trigger *t) {
-	struct ptrig_conn_key key = pt_conn_key(rule, &t->c);
+	struct ptrig_conn_key key = pt_conn_key(rule, t);
 	struct ptrig_conn conn = {
 		.seen_ns = t->now,
 		.cand = t->c,
@@ -57,48 +58,65 @@ static __noinline enum ptrig_reason pt_conn_wait(const struct ptrig_rule *rule, 
 	return bpf_map_update_elem(&pt_pending, &key, &conn, BPF_ANY) ? PTRIG_CONNS_FULL : PTRIG_PENDING;
 }
 
-/* `close = "connection"`: this connection holds the lease. */
-static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct pt_trigger *t) {
-	struct ptrig_conn_key key = pt_conn_key(rule, &t->c);
-	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote);
+/* It leaves by another WAN address now, and holds that one's lease. */
+static __noinline void pt_conn_uncount(const struct ptrig_rule *rule, const struct ptrig_conn *conn) {
+	struct ptrig_lease *lease = pt_lease_find(rule, conn->cand.remote, conn->wan);
+
+	if (!lease || !pt_lease_lock(lease))
+		return;
+	if (lease->info.id == conn->lease && lease->info.conns)
+		lease->info.conns--;
+	pt_lease_unlock(lease);
+}
+
+/* `close = "connection"`: this connection holds the lease. It is marked as counted only when it is; where the lease was
+ * busy, its next packet counts it. `again`: a SYN, so that what was half closed is no more. */
+static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct pt_trigger *t, bool again) {
+	struct ptrig_conn_key key = pt_conn_key(rule, t);
+	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote, t->wan);
 	struct ptrig_conn *known = bpf_map_lookup_elem(&pt_conns, &key);
-	bool tracked = true;
+	bool counted = false, tracked = true;
 
 	if (!lease)
 		return;
 	__u32 id = lease->info.id;
 
 	if (known && known->lease == id && known->flags & PTRIG_CONN_COUNTED) {
-		known->flags = PTRIG_CONN_COUNTED; /* the SYN again: what was half closed is no more */
+		if (again)
+			known->flags = PTRIG_CONN_COUNTED;
 		return;
 	}
-	if (known) {
-		known->lease = id;
-		known->flags = PTRIG_CONN_COUNTED;
-	} else {
+	if (known && known->flags & PTRIG_CONN_COUNTED && known->wan != t->wan)
+		pt_conn_uncount(rule, known);
+	if (!known) {
 		struct ptrig_conn conn = {
 			.seen_ns = t->now,
 			.cand = t->c,
 			.lease = id,
-			.flags = PTRIG_CONN_COUNTED,
 			.wan = t->wan,
 			.wan_ifindex = t->wan_ifindex,
 		};
 
 		tracked = pt_conn_insert(&key, &conn);
+		known = bpf_map_lookup_elem(&pt_conns, &key);
 	}
 	if (!tracked)
 		pt_rule_count(rule, PTRIG_CONNS_FULL);
 	if (!pt_lease_lock(lease))
 		return;
-	if (lease->info.id == id && tracked) {
-		if (!lease->info.conns)
+	if (lease->info.id == id) {
+		if (tracked && !lease->info.conns)
 			lease->info.flags |= PTRIG_LEASE_CONN;
-		lease->info.conns++;
-	} else if (lease->info.id == id) {
-		lease->info.conns++; /* never counted down: only the timeout ends this lease */
+		lease->info.conns++; /* not tracked: never counted down, only the timeout ends this lease */
+		counted = tracked;
 	}
 	pt_lease_unlock(lease);
+	if (known && counted) {
+		known->lease = id;
+		known->wan = t->wan;
+		known->wan_ifindex = t->wan_ifindex;
+		known->flags = PTRIG_CONN_COUNTED;
+	}
 }
 
 /* A FIN or RST of a trigger connection has passed; `fin` is the direction's bit. */
@@ -114,11 +132,12 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 	if (!reset && (flags & (PTRIG_CONN_FIN_LAN | PTRIG_CONN_FIN_WAN)) != (PTRIG_CONN_FIN_LAN | PTRIG_CONN_FIN_WAN))
 		return;
 	__u32 id = conn->lease;
+	__be32 wan = conn->wan;
 
 	if (!pt_conn_take(conn))
 		return;
 	pt_conn_remove(key);
-	struct ptrig_lease *lease = pt_lease_find(rule, key->remote);
+	struct ptrig_lease *lease = pt_lease_find(rule, key->remote, wan);
 
 	if (!lease || !(flags & PTRIG_CONN_COUNTED))
 		return;

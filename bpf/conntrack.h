@@ -6,7 +6,6 @@
 #ifndef PT_CONNTRACK_H
 #define PT_CONNTRACK_H
 
-#include "maps.h"
 #include "packet.h"
 
 /* As of kernel 6.1; later kernels accept this size. */
@@ -19,27 +18,43 @@ struct bpf_ct_opts {
 };
 
 /* Only declared struct members are looked for in the running kernel (CO-RE). */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 union nf_inet_addr {
 	__u32 all[4];
 	__be32 ip;
-} __attribute__((preserve_access_index));
+};
 union nf_conntrack_man_proto {
 	__be16 all;
-} __attribute__((preserve_access_index));
+};
 struct nf_conntrack_man {
 	union nf_inet_addr u3;
 	union nf_conntrack_man_proto u;
-} __attribute__((preserve_access_index));
+};
 struct nf_conntrack_tuple {
 	struct nf_conntrack_man src;
-} __attribute__((preserve_access_index));
+	struct {
+		union nf_inet_addr u3;
+		union {
+			__be16 all;
+		} u;
+	} dst;
+};
 struct nf_conntrack_tuple_hash {
 	struct nf_conntrack_tuple tuple;
-} __attribute__((preserve_access_index));
+};
+struct ip_ct_tcp {
+	__u8 state;
+};
+union nf_conntrack_proto {
+	struct ip_ct_tcp tcp;
+};
 struct nf_conn {
 	struct nf_conntrack_tuple_hash tuplehash[2];
 	unsigned long status;
-} __attribute__((preserve_access_index));
+	__u32 mark;
+	union nf_conntrack_proto proto;
+};
+#pragma clang attribute pop
 enum nf_nat_manip_type { NF_NAT_MANIP_SRC, NF_NAT_MANIP_DST };
 struct nf_conn___init {
 	struct nf_conn ct;
@@ -61,13 +76,14 @@ extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 #define PT_IPS_ASSURED (1UL << 2)
 #define PT_IPS_SRC_NAT (1UL << 4)
 #define PT_IPS_DST_NAT (1UL << 5)
-#define PT_IPS_FIXED_TIMEOUT (1UL << 10)
+#define PT_IPS_HELPER (1UL << 13)
 #define PT_CT_DIR_REPLY 1
 
-/* An entry with a session's translation, which bpf/fragment.h makes: no packet extends it. */
-#define PT_IPS_OURS (PT_IPS_SEEN_REPLY | PT_IPS_ASSURED | PT_IPS_DST_NAT | PT_IPS_FIXED_TIMEOUT)
-
-enum pt_whose { PT_NOBODYS, PT_OURS, PT_HOSTS, PT_ANOTHERS };
+/* enum tcp_conntrack */
+#define PT_CT_TCP_ESTABLISHED 3
+#define PT_CT_TCP_LAST_ACK 6
+#define PT_CT_TCP_TIME_WAIT 7
+#define PT_CT_TCP_CLOSE 8
 
 /* The IPv4 part of struct bpf_sock_tuple, which is all that is handed to the kernel. */
 struct pt_tuple {
@@ -92,90 +108,126 @@ static __always_inline struct nf_conn *pt_conntrack_find(struct __sk_buff *skb, 
 	return bpf_skb_ct_lookup(skb, pt_sock_tuple(t), sizeof(*t), opts, sizeof(*opts));
 }
 
-/* Does the kernel have any flow with this tuple? */
-static __noinline bool pt_conntrack_known(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
+/* What an entry said when it was looked at. */
+struct pt_entry {
+	struct pt_tuple orig;  /* the first packet's, as it came */
+	struct pt_tuple reply; /* its answer's, as it comes */
+	__u32 status;
+	__u32 mark;
+	bool found;
+	bool is_reply; /* it was found by its answer's tuple */
+	__u8 tcp_state;
+};
+
+static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, struct pt_entry *e) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
+	e->found = ct;
 	if (!ct)
 		return false;
+	e->is_reply = opts.dir == PT_CT_DIR_REPLY;
+	e->status = ct->status;
+	e->mark = ct->mark;
+	e->tcp_state = proto == IPPROTO_TCP ? ct->proto.tcp.state : 0;
+	e->orig.saddr = ct->tuplehash[0].tuple.src.u3.ip;
+	e->orig.daddr = ct->tuplehash[0].tuple.dst.u3.ip;
+	e->orig.sport = ct->tuplehash[0].tuple.src.u.all;
+	e->orig.dport = ct->tuplehash[0].tuple.dst.u.all;
+	e->reply.saddr = ct->tuplehash[1].tuple.src.u3.ip;
+	e->reply.daddr = ct->tuplehash[1].tuple.dst.u3.ip;
+	e->reply.sport = ct->tuplehash[1].tuple.src.u.all;
+	e->reply.dport = ct->tuplehash[1].tuple.dst.u.all;
 	bpf_ct_release(ct);
 	return true;
 }
 
-/*
- * Whose is an entry of the tuple remote -> WAN port, to a lease or session whose host is `host`? A masqueraded flow's
- * reply, the gateway's own flow and what NAT has changed are another's; an unreplied entry, left by the remote's
- * earlier probe or made by pt_conntrack_claim(), is nobody's; ours has this very translation; a reply to the host from
- * that very port is the host's.
- */
-static __always_inline enum pt_whose pt_conntrack_whose(const struct nf_conn *ct, const struct bpf_ct_opts *opts,
-							__be32 host, __be16 host_port) {
-	unsigned long status = ct->status;
+enum pt_whose {
+	PT_NONE,    /* there is no entry */
+	PT_NOBODYS, /* unreplied and without NAT: left by the remote's earlier probe */
+	PT_OURS,    /* has this very translation */
+	PT_ANOTHERS /* a flow that began inside, or is the gateway's own, or has been translated by somebody else */
+};
 
-	if (opts->dir == PT_CT_DIR_REPLY)
-		return ct->tuplehash[0].tuple.src.u3.ip == host && ct->tuplehash[0].tuple.src.u.all == host_port
-			       ? PT_HOSTS
-			       : PT_ANOTHERS;
-	if ((status & PT_IPS_OURS) == PT_IPS_OURS && ct->tuplehash[1].tuple.src.u3.ip == host &&
-	    ct->tuplehash[1].tuple.src.u.all == host_port)
+/* Whose is an entry of the tuple remote -> WAN port, to a session or lease that leads to host:port? */
+static __always_inline enum pt_whose pt_entry_whose(const struct pt_entry *e, __be32 host, __be16 port) {
+	if (!e->found)
+		return PT_NONE;
+	if (e->is_reply)
+		return PT_ANOTHERS;
+	if (e->status & PT_IPS_DST_NAT && e->reply.saddr == host && e->reply.sport == port)
 		return PT_OURS;
-	return status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT) ? PT_ANOTHERS : PT_NOBODYS;
+	return e->status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT) ? PT_ANOTHERS : PT_NOBODYS;
 }
-static __noinline enum pt_whose pt_conntrack_takes(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto,
-						   __be32 host, __be16 host_port) {
+
+static __noinline void pt_entry_time(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, __u64 time_ns) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
 	if (!ct)
-		return PT_NOBODYS;
-	enum pt_whose whose = pt_conntrack_whose(ct, &opts, host, host_port);
-
+		return;
+	bpf_ct_change_timeout(ct, time_ns / 1000000);
 	bpf_ct_release(ct);
-	return whose;
 }
 
-/*
- * Tell conntrack that a session's tuple remote -> WAN port is in use, so that masquerade gives it to nobody: an
- * unreplied entry without NAT, which is to the firewall what no entry is. Renews it if it is there; no time gives the
- * tuple back. False: it is another's. `key` and `lan` are the session's LAN side.
- */
-static __noinline bool pt_conntrack_claim(struct __sk_buff *skb, const struct ptrig_session_key *key,
-					  const struct ptrig_session *lan, __u64 time_ns) {
-	struct pt_tuple t = {.saddr = key->daddr, .daddr = lan->addr, .sport = key->dport, .dport = lan->port};
+/* Entries cannot be deleted from here. This one expires at once, and the second look-up, which finds that it has,
+ * deletes it. */
+static __noinline void pt_entry_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
 	struct bpf_ct_opts opts = {};
-	__u32 time_ms = time_ns / 1000000;
-	struct nf_conn *ct = pt_conntrack_find(skb, &t, key->proto, &opts);
+	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
-	if (ct) {
-		enum pt_whose whose = pt_conntrack_whose(ct, &opts, key->saddr, key->sport);
-
-		if (whose == PT_NOBODYS)
-			bpf_ct_change_timeout(ct, time_ms);
+	if (!ct)
+		return;
+	bpf_ct_change_timeout(ct, 0);
+	bpf_ct_release(ct);
+	ct = pt_conntrack_find(skb, t, proto, &opts);
+	if (ct)
 		bpf_ct_release(ct);
-		return whose != PT_ANOTHERS;
-	}
-	if (!time_ms)
-		return true;
-	opts.dir = 0;
-	opts.error = 0;
-	struct nf_conn___init *fresh = bpf_skb_ct_alloc(skb, pt_sock_tuple(&t), sizeof(t), &opts, sizeof(opts));
+}
+
+/* An entry to be made: what a packet `orig` and its answers are translated to. */
+struct pt_wanted {
+	struct pt_tuple orig;
+	__be32 to;   /* new destination; 0: none */
+	__be32 from; /* new source; 0: none */
+	__be16 to_port;
+	__be16 from_port; /* 0: the kernel picks one that is free */
+	__u32 status;
+	__u32 mark;
+	__u32 time_ms;
+	__be16 got_port; /* result: the new source's port */
+	__u8 proto;
+};
+
+static __noinline bool pt_entry_make(struct __sk_buff *skb, struct pt_wanted *w) {
+	struct bpf_ct_opts opts = {.netns_id = -1, .l4proto = w->proto};
+	union nf_inet_addr address = {};
+	int err = 0;
+	struct nf_conn___init *fresh =
+		bpf_skb_ct_alloc(skb, pt_sock_tuple(&w->orig), sizeof(w->orig), &opts, sizeof(opts));
 
 	if (!fresh)
-		return true;
-	bpf_ct_set_timeout(fresh, time_ms);
-	ct = bpf_ct_insert_entry(fresh);
-	if (ct) {
-		bpf_ct_release(ct);
-		return true;
+		return false;
+	if (w->to) {
+		address.all[0] = w->to;
+		err = bpf_ct_set_nat_info(fresh, &address, bpf_ntohs(w->to_port), NF_NAT_MANIP_DST);
 	}
-	ct = pt_conntrack_find(skb, &t, key->proto, &opts); /* somebody else was quicker */
-	if (!ct)
-		return true;
-	bool anothers = pt_conntrack_whose(ct, &opts, key->saddr, key->sport) == PT_ANOTHERS;
+	if (w->from) {
+		address.all[0] = w->from;
+		err |= bpf_ct_set_nat_info(fresh, &address, bpf_ntohs(w->from_port), NF_NAT_MANIP_SRC);
+	}
+	if (w->status)
+		err |= bpf_ct_set_status(fresh, w->status);
+	if (w->mark)
+		((struct nf_conn *)fresh)->mark = w->mark;
+	bpf_ct_set_timeout(fresh, err ? 0 : w->time_ms); /* there is no other way to be rid of it */
+	struct nf_conn *ct = bpf_ct_insert_entry(fresh);
 
+	if (!ct)
+		return false;
+	w->got_port = ct->tuplehash[1].tuple.dst.u.all;
 	bpf_ct_release(ct);
-	return !anothers;
+	return !err;
 }
 
 /* Does the gateway itself listen, or talk, on this tuple (remote -> WAN port)? */

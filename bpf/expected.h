@@ -7,6 +7,7 @@
 #define PT_EXPECTED_H
 
 #include "conntrack.h"
+#include "maps.h"
 
 static __always_inline bool pt_expected_until(const struct ptrig_expected_key *key) {
 	const __u64 *until = bpf_map_lookup_elem(&pt_expected, key);

@@ -52,18 +52,22 @@ static __always_inline void pt_halfopen_release(__be32 address) {
 }
 /*
  * One more session that the host has not answered. A host gets no more of them than there are places left: one alone
- * half of the table, two a third each, and so on, so that one that comes next finds room (dynamic thresholds: Choudhury
+ * half of them, two a third each, and so on, so that one that comes next finds room (dynamic thresholds: Choudhury
  * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). The host is one that has been counted for a session.
  */
-static __always_inline bool pt_halfopen_reserve(__be32 address) {
+static __always_inline bool pt_halfopen_reserve(__be32 address, const struct ptrig_config *config) {
 	struct ptrig_host *host = bpf_map_lookup_elem(&pt_hosts, &address);
 	struct ptrig_usage *usage = pt_usage_get();
 
 	if (!host || !usage)
 		return false;
 	__u64 all = __sync_fetch_and_add(&usage->halfopen, 1);
+	__u32 most = cfg_halfopen_max, eighth = config->conntrack_max / 8;
 
-	if (all + __sync_fetch_and_add(&host->halfopen, 1) < cfg_halfopen_max)
+	/* Their entries cannot be dropped early, so they must never fill the kernel's table. */
+	if (eighth && eighth < most)
+		most = eighth;
+	if (all + __sync_fetch_and_add(&host->halfopen, 1) < most)
 		return true;
 	pt_halfopen_release(address);
 	return false;

@@ -16,7 +16,9 @@ struct pt_trigger {
 	__be32 wan;
 	__u32 wan_ifindex;
 	__u64 now;
-	__u32 answered; /* the remote has answered: `confirm` is satisfied */
+	__u32 answered;    /* the remote has answered: `confirm` is satisfied */
+	__u32 routed;      /* wan is an address that is only routed here */
+	__u32 established; /* conntrack knows the connection as established */
 	__u32 leases_per_host;
 	__u32 new_sessions_per_second;
 };
@@ -46,8 +48,8 @@ static __always_inline __u64 pt_lease_end(const struct ptrig_lease_info *info, c
 		return info->ended_ns;
 	return rule->max_lifetime_ns && life < idle ? life : idle;
 }
-static __always_inline struct ptrig_lease *pt_lease_find(const struct ptrig_rule *rule, __be32 remote) {
-	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote);
+static __always_inline struct ptrig_lease *pt_lease_find(const struct ptrig_rule *rule, __be32 remote, __be32 wan) {
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote, wan);
 
 	return bpf_map_lookup_elem(&pt_leases, &key);
 }
@@ -84,14 +86,20 @@ static __always_inline enum pt_claimant pt_lease_claimant(const struct ptrig_lea
 
 	if (info->host == c->host)
 		return !known || same_mac ? PT_CLAIM_SAME : PT_CLAIM_CHANGED;
-	return same_mac ? PT_CLAIM_MOVED : PT_CLAIM_OTHER;
+	/* A MAC address says who somebody is on one LAN only, and one frame alone proves nothing. */
+	return same_mac && info->lan_ifindex == c->lan_ifindex && c->flags & PTRIG_CAND_KNOWN ? PT_CLAIM_MOVED
+											      : PT_CLAIM_OTHER;
 }
 
-/* The way by which its host sends now: a WAN that came back under another index, another WAN after a failover. */
+/* The way by which its host sends now: an interface that came back under another index, the same address by another
+ * WAN. */
 static __always_inline void pt_lease_follow(struct ptrig_lease_info *info, const struct pt_trigger *t) {
-	info->wan = t->wan;
 	info->wan_ifindex = t->wan_ifindex;
 	info->lan_ifindex = t->c.lan_ifindex;
+	if (t->routed)
+		info->flags |= PTRIG_LEASE_ROUTED;
+	else
+		info->flags &= ~PTRIG_LEASE_ROUTED;
 }
 
 /* Whose lease it is and since when; the caller holds the lock or the only reference. */
@@ -106,6 +114,7 @@ static __always_inline void pt_lease_fill(struct ptrig_lease_info *info, const s
 	info->refreshed_ns = t->now;
 	info->ended_ns = 0;
 	info->host = c->host;
+	info->wan = t->wan;
 	pt_lease_follow(info, t);
 	info->trigger_proto = c->proto;
 	info->trigger_remote = c->remote;
@@ -128,26 +137,29 @@ static __always_inline __u32 pt_lease_new_id(void) {
 
 /* The first lease under this key. BUSY: somebody else was quicker, look again. */
 static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rule, const struct pt_trigger *t) {
-	struct ptrig_lease_key key = pt_rule_lease_key(rule, t->c.remote);
-	struct ptrig_lease lease = {};
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, t->c.remote, t->wan);
+	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
 	struct ptrig_usage *usage = pt_usage_get();
 
-	if (!usage)
+	if (!usage || !scratch)
 		return PTRIG_LEASES_FULL;
+	struct ptrig_lease *lease = &scratch->lease;
+
+	__builtin_memset(lease, 0, sizeof(*lease));
 	if (!pt_host_add(t->c.host, PT_HOST_LEASES, t->leases_per_host))
 		return PTRIG_HOST_LEASES;
-	pt_lease_fill(&lease.info, t, pt_lease_new_id());
-	lease.info.refreshed_tick = bpf_jiffies64();
-	lease.tokens = t->new_sessions_per_second * 1000;
-	lease.tokens_ns = t->now;
-	int err = bpf_map_update_elem(&pt_leases, &key, &lease, BPF_NOEXIST);
+	pt_lease_fill(&lease->info, t, pt_lease_new_id());
+	lease->info.refreshed_tick = bpf_jiffies64();
+	lease->tokens = t->new_sessions_per_second * 1000;
+	lease->tokens_ns = t->now;
+	int err = bpf_map_update_elem(&pt_leases, &key, lease, BPF_NOEXIST);
 
 	if (err) {
 		pt_host_sub(t->c.host, PT_HOST_LEASES);
 		return err == -PT_EEXIST ? PTRIG_BUSY : PTRIG_LEASES_FULL;
 	}
 	__sync_fetch_and_add(&usage->leases, 1);
-	pt_event_lease(PTRIG_GRANTED, rule->id, &lease, 0, t->now);
+	pt_event_lease(PTRIG_GRANTED, rule->id, lease, 0, t->now);
 	return PTRIG_GRANTED;
 }
 
@@ -181,9 +193,7 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 		return;
 	}
 	if (live && who == PT_CLAIM_SAME) {
-		/* A session stays with its WAN, wherever its host's new flows leave by now. */
-		if (!(t->c.flags & PTRIG_CAND_SESSION))
-			pt_lease_follow(info, t);
+		pt_lease_follow(info, t);
 		pt_lease_renew(info, t->now, tick);
 		d->reason = PTRIG_REFRESHED;
 		return;
@@ -237,7 +247,7 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 
 	if (!rule || !t)
 		return PT_GO_ON;
-	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote);
+	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote, t->wan);
 	__u32 id = may_grant ? pt_lease_new_id() : 0;
 
 	if (!lease)
@@ -292,12 +302,12 @@ static __always_inline enum ptrig_reason pt_lease_ask(const struct ptrig_rule *r
 	return reason;
 }
 
-/* The rule's live lease of this grant (0: any), or NULL. */
-static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_rule *rule, __be32 remote, __u32 id,
+/* The rule's live lease on this WAN address, or NULL. */
+static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_rule *rule, __be32 remote, __be32 wan,
 							     __u64 now) {
-	struct ptrig_lease *lease = pt_lease_find(rule, remote);
+	struct ptrig_lease *lease = pt_lease_find(rule, remote, wan);
 
-	if (!lease || (id && lease->info.id != id) || !pt_lease_live(&lease->info, rule, now))
+	if (!lease || !pt_lease_live(&lease->info, rule, now))
 		return NULL;
 	return lease;
 }

@@ -78,8 +78,13 @@ static __always_inline bool pt_rule_allows_remote(const struct ptrig_rule *rule,
 		return false;
 	return !rule->remotes_set || pt_set_has_address(rule->remotes_set, remote);
 }
-static __always_inline struct ptrig_lease_key pt_rule_lease_key(const struct ptrig_rule *rule, __be32 remote) {
-	struct ptrig_lease_key key = {.rule = rule->id, .remote = rule->flags & PTRIG_RULE_CONTACTED ? remote : 0};
+static __always_inline struct ptrig_lease_key pt_rule_lease_key(const struct ptrig_rule *rule, __be32 remote,
+								__be32 wan) {
+	struct ptrig_lease_key key = {
+		.rule = rule->id,
+		.remote = rule->flags & PTRIG_RULE_CONTACTED ? remote : 0,
+		.wan = wan,
+	};
 
 	return key;
 }

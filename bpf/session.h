@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Sessions: the pair of entries of one conversation. Find, insert both or neither, renew, end. No packet
- * is touched here. pt_halfopen holds those whose host has not answered, so a flood of them never costs
+ * Sessions: the pair of entries of one conversation. Find, insert both or neither, count, end. No packet is touched
+ * here, and conntrack is not asked. pt_halfopen holds those whose host has not answered, so a flood of them never costs
  * an established one its place.
  */
 #ifndef PT_SESSION_H
 #define PT_SESSION_H
 
-#include "client.h"
-#include "fast.h"
+#include "fast_key.h"
 #include "lease.h"
-
-#define PT_CLOSING_NS (10 * PT_SECOND_NS)
 
 static __always_inline struct ptrig_session_key pt_session_key(const struct pt_pkt *p, __u32 side) {
 	struct ptrig_session_key key = {
@@ -25,23 +22,33 @@ static __always_inline struct ptrig_session_key pt_session_key(const struct pt_p
 
 	return key;
 }
+/* The key under which a session's packet that leaves by this side would come in there: its answer's. */
+static __always_inline struct ptrig_session_key pt_session_answer_key(const struct pt_pkt *p, __u32 side) {
+	struct ptrig_session_key key = {
+		.saddr = p->daddr,
+		.daddr = p->saddr,
+		.sport = p->dport,
+		.dport = p->sport,
+		.proto = p->proto,
+		.side = side,
+	};
+
+	return key;
+}
 /* The key of the other direction: what arrives on the other side. */
 static __always_inline struct ptrig_session_key pt_session_mirror(const struct ptrig_session_key *key,
 								  const struct ptrig_session *s) {
 	bool wan = key->side == PTRIG_SIDE_WAN;
 	struct ptrig_session_key mirror = {
-		.saddr = wan ? s->addr : key->daddr,
-		.daddr = wan ? key->saddr : s->addr,
-		.sport = wan ? s->port : key->dport,
-		.dport = wan ? key->sport : s->port,
+		.saddr = wan ? s->addr : s->peer,
+		.daddr = wan ? s->peer : s->addr,
+		.sport = wan ? s->port : s->peer_port,
+		.dport = wan ? s->peer_port : s->port,
 		.proto = key->proto,
 		.side = wan ? PTRIG_SIDE_LAN : PTRIG_SIDE_WAN,
 	};
 
 	return mirror;
-}
-static __always_inline __be32 pt_session_remote(const struct ptrig_session_key *key) {
-	return key->side == PTRIG_SIDE_WAN ? key->saddr : key->daddr;
 }
 
 static __always_inline __u64 pt_session_idle_ns(const struct ptrig_session *s, __u8 proto,
@@ -50,31 +57,31 @@ static __always_inline __u64 pt_session_idle_ns(const struct ptrig_session *s, _
 	case PTRIG_SESSION_HALFOPEN:
 		return config->halfopen_ns;
 	case PTRIG_SESSION_TRANSITORY:
-		return config->tcp_transitory_ns;
 	case PTRIG_SESSION_CLOSING:
-		return PT_CLOSING_NS;
+		return config->tcp_transitory_ns;
 	default:
 		return proto == IPPROTO_TCP ? config->tcp_established_ns : config->udp_ns;
 	}
 }
 
-/* The lease it came by, whatever has become of it. */
-static __always_inline struct ptrig_lease *pt_session_any_lease(const struct ptrig_session_key *key,
-								const struct ptrig_session *s) {
+/* The lease it came by, whatever has become of it. `lan` is the session's LAN half. */
+static __always_inline struct ptrig_lease *pt_session_any_lease(const struct ptrig_session *lan) {
 	struct ptrig_lease_key lease = {
-		.rule = s->rule,
-		.remote = s->flags & PTRIG_SESSION_CONTACTED ? pt_session_remote(key) : 0,
+		.rule = lan->rule,
+		.remote = !(lan->flags & PTRIG_SESSION_CONTACTED) ? 0
+			  : lan->flags & PTRIG_SESSION_HAIRPIN    ? lan->addr
+								  : lan->peer,
+		.wan = lan->addr,
 	};
 
 	return bpf_map_lookup_elem(&pt_leases, &lease);
 }
 /* The same, if that grant still lives. */
-static __always_inline struct ptrig_lease *pt_session_lease(const struct ptrig_session_key *key,
-							    const struct ptrig_session *s,
+static __always_inline struct ptrig_lease *pt_session_lease(const struct ptrig_session *lan,
 							    const struct ptrig_rule *rule, __u64 now) {
-	struct ptrig_lease *lease = rule ? pt_session_any_lease(key, s) : NULL;
+	struct ptrig_lease *lease = rule ? pt_session_any_lease(lan) : NULL;
 
-	return lease && lease->info.id == s->lease && pt_lease_live(&lease->info, rule, now) ? lease : NULL;
+	return lease && lease->info.id == lan->lease && pt_lease_live(&lease->info, rule, now) ? lease : NULL;
 }
 
 /* What must have sent a host's packet: the interface, and on the LAN itself (not behind a router) the MAC address. */
@@ -117,12 +124,19 @@ static __always_inline void pt_ports_count(const struct ptrig_session_key *lan_k
 	pt_port_count(PTRIG_SIDE_WAN, proto, lan->port, more);
 }
 
-/* Take back what a session was counted for. `key` is the LAN side's. */
-static __always_inline void pt_session_uncount(const struct ptrig_session_key *key, const struct ptrig_session *lan,
-					       __u64 packets, __u64 bytes) {
-	struct ptrig_lease *lease = pt_session_any_lease(key, lan);
+/* Whom a session is counted for besides its lease: its host; in a hairpin the client, who began it, so that one client
+ * does not take all the places of the others. */
+static __always_inline __be32 pt_session_payer(const struct ptrig_session_key *lan_key,
+					       const struct ptrig_session *lan) {
+	return lan->flags & PTRIG_SESSION_HAIRPIN ? lan->peer : lan_key->saddr;
+}
 
-	pt_host_sub(key->saddr, PT_HOST_SESSIONS);
+/* Take back what a session was counted for. */
+static __always_inline void pt_session_uncount(__be32 payer, const struct ptrig_session *lan, __u64 packets,
+					       __u64 bytes) {
+	struct ptrig_lease *lease = pt_session_any_lease(lan);
+
+	pt_host_sub(payer, PT_HOST_SESSIONS);
 	if (!lease || lease->info.id != lan->lease)
 		return;
 	__sync_fetch_and_add(&lease->sessions, -1);
@@ -130,91 +144,97 @@ static __always_inline void pt_session_uncount(const struct ptrig_session_key *k
 	__sync_fetch_and_add(&lease->bytes, bytes);
 }
 
-/*
- * End a session: `lan` and `key` are its LAN side. True for the one caller that ended it; nobody else
- * deletes, and the tuple is not given out before both entries are gone.
- */
-static __always_inline bool pt_session_end(void *table, const struct ptrig_session_key *key, struct ptrig_session *lan,
-					   __u64 seen_ns) {
+/* To end session number `id` is the one caller's whom this tells so; `lan` stays this session until it deletes it. */
+static __always_inline bool pt_session_claim(struct ptrig_session *lan, __u64 id) {
+	return id && __sync_val_compare_and_swap(&lan->id, id, 0) == id;
+}
+/* What the claimant does when conntrack's entry is gone. */
+static __always_inline void pt_session_delete(void *table, const struct ptrig_session_key *key,
+					      struct ptrig_session *lan) {
 	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
-
-	if (!seen_ns || __sync_val_compare_and_swap(&lan->seen_ns, seen_ns, 0) != seen_ns)
-		return false;
 	struct ptrig_session *wan = bpf_map_lookup_elem(table, &mirror);
-
-	pt_fast_end(lan);
-	if (wan)
-		pt_fast_end(wan);
 	struct ptrig_usage *usage = pt_usage_get();
+	__be32 payer = pt_session_payer(key, lan);
 
 	if (table == &pt_halfopen)
-		pt_halfopen_release(key->saddr);
+		pt_halfopen_release(payer);
 	else if (usage)
 		__sync_fetch_and_add(&usage->sessions, -1);
-	pt_session_uncount(key, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
+	pt_session_uncount(payer, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
 	pt_ports_count(key, lan, -1);
-	if (lan->flags & PTRIG_SESSION_HAIRPIN)
-		pt_client_forget(key, lan);
 	bpf_map_delete_elem(table, &mirror);
 	bpf_map_delete_elem(table, key);
-	return true;
 }
-static __noinline bool pt_established_end(const struct ptrig_session_key *key, struct ptrig_session *lan, __u64 seen) {
-	return pt_session_end(&pt_sessions, key, lan, seen);
+static __noinline void pt_established_delete(const struct ptrig_session_key *key, struct ptrig_session *lan) {
+	pt_session_delete(&pt_sessions, key, lan);
 }
-static __noinline bool pt_halfopen_end(const struct ptrig_session_key *key, struct ptrig_session *lan, __u64 seen) {
-	return pt_session_end(&pt_halfopen, key, lan, seen);
+static __noinline void pt_halfopen_delete(const struct ptrig_session_key *key, struct ptrig_session *lan) {
+	pt_session_delete(&pt_halfopen, key, lan);
 }
 
-/* Both entries or neither; 0 or a negative errno. `key` and `lan` are the LAN side's. */
+static __always_inline struct ptrig_pair *pt_session_scratch(void) {
+	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
+
+	return scratch ? &scratch->pair : NULL;
+}
+static __always_inline __u64 pt_session_new_id(void) {
+	struct ptrig_usage *usage = pt_usage_get();
+
+	return usage ? __sync_fetch_and_add(&usage->next_session, 1) + 1 : 1;
+}
+
+/* Both entries or neither; 0 or a negative errno. `key` is the LAN side's. */
 static __always_inline int pt_session_insert(void *table, const struct ptrig_session_key *key,
-					     const struct ptrig_session *lan, const struct ptrig_session *wan) {
-	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
-	int err = bpf_map_update_elem(table, &mirror, wan, BPF_NOEXIST);
+					     const struct ptrig_pair *pair) {
+	struct ptrig_session_key mirror = pt_session_mirror(key, &pair->lan);
+	int err = bpf_map_update_elem(table, &mirror, &pair->wan, BPF_NOEXIST);
 
 	if (err)
 		return err;
-	err = bpf_map_update_elem(table, key, lan, BPF_NOEXIST);
+	err = bpf_map_update_elem(table, key, &pair->lan, BPF_NOEXIST);
 	if (err) {
 		bpf_map_delete_elem(table, &mirror);
 		return err;
 	}
-	pt_ports_count(key, lan, 1);
+	pt_ports_count(key, &pair->lan, 1);
 	return 0;
 }
-static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
-					    const struct ptrig_session *wan) {
-	int err = pt_session_insert(&pt_sessions, key, lan, wan);
+static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_pair *pair) {
+	int err = pt_session_insert(&pt_sessions, key, pair);
 	struct ptrig_usage *usage = pt_usage_get();
 
 	if (!err && usage)
 		__sync_fetch_and_add(&usage->sessions, 1);
 	return err;
 }
-static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
-					 const struct ptrig_session *wan) {
-	if (!pt_halfopen_reserve(key->saddr))
+static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_pair *pair,
+					 const struct ptrig_config *config) {
+	__be32 payer = pt_session_payer(key, &pair->lan);
+
+	if (!pt_halfopen_reserve(payer, config))
 		return -1;
-	int err = pt_session_insert(&pt_halfopen, key, lan, wan);
+	int err = pt_session_insert(&pt_halfopen, key, pair);
 
 	if (err)
-		pt_halfopen_release(key->saddr);
+		pt_halfopen_release(payer);
 	return err;
 }
 
-/* Count one more session for its lease and host, within the limits; GO_ON if it may be. */
-static __always_inline enum ptrig_reason pt_session_count(struct ptrig_lease *lease, const struct ptrig_rule *rule,
-							  const struct ptrig_config *config, __be32 host, __u64 now) {
+/* Count one more session for its lease and its payer, within the limits; GO_ON if it may be. */
+static __noinline enum ptrig_reason pt_session_count(struct ptrig_lease *lease, const struct ptrig_rule *rule,
+						     const struct ptrig_config *config, __be32 payer, __u64 now) {
+	if (!lease || !rule || !config)
+		return PTRIG_SESSION_LIMIT;
 	__u32 before = __sync_fetch_and_add(&lease->sessions, 1);
 	enum ptrig_reason reason = PTRIG_SESSION_LIMIT;
 
 	/* Signed: a takeover that comes between sets the count to 0, and what was added before is taken back after. */
 	if (!rule->session_limit || (__s32)before < (__s32)rule->session_limit) {
 		reason = PTRIG_HOST_SESSIONS;
-		if (pt_host_add(host, PT_HOST_SESSIONS, config->sessions_per_host)) {
+		if (pt_host_add(payer, PT_HOST_SESSIONS, config->sessions_per_host)) {
 			if (pt_lease_token(lease, config->new_sessions_per_second, now))
 				return PT_GO_ON;
-			pt_host_sub(host, PT_HOST_SESSIONS);
+			pt_host_sub(payer, PT_HOST_SESSIONS);
 			reason = PTRIG_RATE_LIMITED;
 		}
 	}
@@ -222,37 +242,22 @@ static __always_inline enum ptrig_reason pt_session_count(struct ptrig_lease *le
 	return reason;
 }
 
-/* Where the TCP connection stands after this packet; seen_ns moves only when CLOSING begins, so that
- * no remote can hold it there. */
-static __always_inline void pt_session_track(struct ptrig_session *s, struct ptrig_session *lan,
-					     struct ptrig_session *wan, __u8 flags, __u32 side, __u64 now) {
-	__u8 state = lan->state;
+/* Is an established session, seen last at `seen`, over? `lease` is its live lease, if it has one. */
+static __always_inline bool pt_established_over(const struct ptrig_session *lan, __u64 seen, __u8 proto,
+						const struct ptrig_lease *lease, const struct ptrig_rule *rule,
+						const struct ptrig_config *config, __u64 now) {
+	bool kill = rule ? rule->flags & PTRIG_RULE_KILL : lan->flags & PTRIG_SESSION_KILL;
 
-	if (flags & PT_TCP_FIN) {
-		s->flags |= PTRIG_SESSION_FIN;
-		__sync_fetch_and_add(&s->fast, 0); /* a barrier: of two FINs at once, one sees the other */
-	}
-	bool fins = lan->flags & wan->flags & PTRIG_SESSION_FIN;
-
-	if (flags & PT_TCP_RST || fins) {
-		if (state != PTRIG_SESSION_CLOSING) {
-			__u64 seen = lan->seen_ns;
-
-			state = PTRIG_SESSION_CLOSING;
-			if (seen)
-				__sync_val_compare_and_swap(&lan->seen_ns, seen, now);
-		}
-	} else if (side == PTRIG_SIDE_LAN && !(flags & PT_TCP_SYN)) {
-		if (state != PTRIG_SESSION_ESTABLISHED)
-			wan->checked -= cfg_tick_hz; /* it is XDP's from its next packet on, which TC looks at */
-		state = PTRIG_SESSION_ESTABLISHED;   /* also after an RST that nobody meant */
-	}
-	lan->state = state;
-	wan->state = state;
-	if (state == PTRIG_SESSION_CLOSING) {
-		pt_fast_leave(lan);
-		pt_fast_leave(wan);
-	}
+	return lan->flags & PTRIG_SESSION_OVER || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) ||
+	       (kill && !lease) || (!(lan->flags & PTRIG_SESSION_ROUTED) && !pt_wan_address(lan->oif, lan->addr));
+}
+/* They end with their lease, after `halfopen` counted from the first packet, and with their WAN address. */
+static __always_inline bool pt_halfopen_over(const struct ptrig_session *lan, __u64 seen, __be32 host,
+					     const struct ptrig_lease *lease, const struct ptrig_config *config,
+					     __u64 now) {
+	return lan->flags & PTRIG_SESSION_OVER || !lease || lease->info.host != host ||
+	       pt_elapsed(now, seen, config->halfopen_ns) ||
+	       (!(lan->flags & PTRIG_SESSION_ROUTED) && !pt_wan_address(lan->oif, lan->addr));
 }
 
 #endif

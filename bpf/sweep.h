@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What user space asks for: delete what is over, end leases and sessions. Runs in the kernel, so that
- * checking and deleting are one step and nothing that was just renewed is ever deleted.
+ * What user space asks for: end what is over, delete what has ended, and close. Runs in the kernel, so that checking
+ * and ending are one step and nothing that was just renewed is ended. Sessions end in two steps, for only a TC program
+ * may ask conntrack: pt_admin marks and lists them, pt_release takes their entries away and deletes them. What is
+ * marked is over to every packet, and is listed again until it is gone.
  */
 #ifndef PT_SWEEP_H
 #define PT_SWEEP_H
 
 #include "conn.h"
-#include "session.h"
+#include "flow.h"
 
 struct pt_sweep {
 	const struct ptrig_config *config;
@@ -24,45 +26,55 @@ static __always_inline bool pt_sweep_wants(const struct ptrig_admin *args, __u32
 	       (!args->wan || args->wan == wan);
 }
 
+/* Is it over, or is conntrack to be asked? */
 static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, const struct ptrig_session_key *key,
-						  const struct ptrig_session *s, bool halfopen) {
+						  const struct ptrig_session *s, bool halfopen, bool *ask) {
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, s->rule);
-	bool ends_with_lease = halfopen || (rule ? rule->flags & PTRIG_RULE_KILL : s->flags & PTRIG_SESSION_KILL);
+	struct ptrig_lease *lease = pt_session_lease(s, rule, w->now);
 
+	*ask = false;
+	if (s->flags & PTRIG_SESSION_OVER)
+		return true;
 	if (w->op == PTRIG_ADMIN_CLOSE_SESSIONS)
 		return pt_sweep_wants(w->args, s->rule, s->lease, key->saddr, key->daddr, s->addr);
-	if (pt_elapsed(w->now, s->seen_ns, pt_session_idle_ns(s, key->proto, w->config)))
-		return true;
-	return ends_with_lease && !pt_session_lease(key, s, rule, w->now);
+	if (halfopen)
+		return pt_halfopen_over(s, s->seen_ns, key->saddr, lease, w->config, w->now);
+	*ask = s->flags & PTRIG_SESSION_ASK;
+	return pt_established_over(s, s->seen_ns, key->proto, lease, rule, w->config, w->now);
 }
 
-static long pt_sweep_established(void *map, const void *k, void *value, struct pt_sweep *w) {
-	const struct ptrig_session_key *key = k;
-	struct ptrig_session *s = value;
+static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s,
+					     struct pt_sweep *w, bool halfopen) {
+	__u64 id = *(volatile __u64 *)&s->id;
+	bool ask;
 
-	if (key->side != PTRIG_SIDE_LAN || !s->seen_ns)
+	if (key->side != PTRIG_SIDE_LAN || !id)
 		return 0;
-	__u64 seen = s->seen_ns;
+	bool over = pt_sweep_session_over(w, key, s, halfopen, &ask);
 
-	if (pt_sweep_session_over(w, key, s, false) && pt_established_end(key, s, seen)) {
-		w->args->sessions++;
-		w->args->most--;
-	}
-	return !w->args->most;
-}
-static long pt_sweep_halfopen(void *map, const void *k, void *value, struct pt_sweep *w) {
-	const struct ptrig_session_key *key = k;
-	struct ptrig_session *s = value;
-
-	if (key->side != PTRIG_SIDE_LAN || !s->seen_ns)
+	if (!over && !ask)
 		return 0;
-	__u64 seen = s->seen_ns;
+	if (over && *(volatile __u64 *)&s->id == id)
+		s->flags |= PTRIG_SESSION_OVER;
+	__u32 index = w->args->sessions + w->args->halfopen;
+	struct ptrig_over *listed = bpf_map_lookup_elem(&pt_over, &index);
 
-	if (pt_sweep_session_over(w, key, s, true) && pt_halfopen_end(key, s, seen)) {
+	if (!listed)
+		return 1;
+	listed->id = id;
+	listed->key = *key;
+	listed->halfopen = halfopen;
+	if (halfopen)
 		w->args->halfopen++;
-		w->args->most--;
-	}
-	return !w->args->most;
+	else
+		w->args->sessions++;
+	return !--w->args->most;
+}
+static long pt_sweep_established(void *map, const void *key, void *value, struct pt_sweep *w) {
+	return pt_sweep_session(key, value, w, false);
+}
+static long pt_sweep_halfopen(void *map, const void *key, void *value, struct pt_sweep *w) {
+	return pt_sweep_session(key, value, w, true);
 }
 
 /* An ended lease is kept until its cooldown is over. */
@@ -91,13 +103,14 @@ static __always_inline void pt_sweep_lease_forget(const struct pt_sweep *w, cons
 static __always_inline bool pt_sweep_wan_gone(struct ptrig_lease *lease) {
 	const struct ptrig_lease_info *info = &lease->info;
 
-	if (!info->wan || pt_wan_address(info->wan_ifindex, info->wan) || !pt_lease_lock(lease))
+	if (info->flags & PTRIG_LEASE_ROUTED || pt_wan_address(info->wan_ifindex, info->wan) || !pt_lease_lock(lease))
 		return false;
 	__be32 wan = info->wan;
 	__u32 ifindex = info->wan_ifindex;
+	bool routed = info->flags & PTRIG_LEASE_ROUTED;
 
 	pt_lease_unlock(lease);
-	return wan && !pt_wan_address(ifindex, wan);
+	return !routed && !pt_wan_address(ifindex, wan);
 }
 
 static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_sweep *w) {
@@ -139,7 +152,7 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 	const struct ptrig_conn_key *key = k;
 	struct ptrig_conn *conn = value;
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
-	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote) : NULL;
+	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote, conn->wan) : NULL;
 	bool held = conn->flags & PTRIG_CONN_COUNTED && lease && lease->info.id == conn->lease &&
 		    lease->info.state == PTRIG_LEASE_LIVE;
 
@@ -168,14 +181,41 @@ static long pt_sweep_host(void *map, const void *k, void *value, struct pt_sweep
 	return 0;
 }
 
-static long pt_sweep_look(__u32 index, void *unused) {
-	struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
-	__u32 now = bpf_jiffies64();
+/* The session that pt_admin has listed n-th: end it; or ask conntrack whether its connection has ended. */
+static long pt_release_one(__u32 n, struct __sk_buff **skb) {
+	struct ptrig_over *listed = bpf_map_lookup_elem(&pt_over, &n);
+	struct ptrig_session *lan;
+	struct pt_entry e;
 
-	if (!bucket)
+	if (!listed)
 		return 1;
-	for (int i = 0; i < (int)PTRIG_FAST_WAYS; i++)
-		*(volatile __u32 *)&bucket->way[i].until = now;
+	struct ptrig_session_key key = listed->key;
+	bool halfopen = listed->halfopen;
+
+	lan = halfopen ? bpf_map_lookup_elem(&pt_halfopen, &key) : bpf_map_lookup_elem(&pt_sessions, &key);
+	if (!lan || *(volatile __u64 *)&lan->id != listed->id)
+		return 0;
+	if (!(lan->flags & PTRIG_SESSION_OVER)) {
+		struct ptrig_session_key wan_key = pt_session_mirror(&key, lan);
+		struct pt_tuple t = pt_flow_tuple(&wan_key);
+
+		if (pt_entry_look(*skb, &t, key.proto, &e) && e.tcp_state < PT_CT_TCP_LAST_ACK) {
+			if (e.tcp_state == PT_CT_TCP_ESTABLISHED) /* the FIN or RST was none */
+				lan->flags &= ~PTRIG_SESSION_ASK;
+			return 0;
+		}
+		lan->state = PTRIG_SESSION_CLOSING;
+		if (e.found)
+			return 0;
+	}
+	pt_flow_end(*skb, &key, lan, listed->id, halfopen);
+	return 0;
+}
+
+/* Run by hand after pt_admin, with skb->mark sessions listed. */
+SEC("tc")
+int pt_release(struct __sk_buff *skb) {
+	bpf_loop(skb->mark < PTRIG_OVER_MAX ? skb->mark : PTRIG_OVER_MAX, pt_release_one, &skb, 0);
 	return 0;
 }
 
@@ -188,15 +228,15 @@ int pt_admin(struct ptrig_admin *args) {
 
 	if (!w.config || !usage)
 		return 1;
-	if (!args->most)
-		args->most = ~0U;
+	if (!args->most || args->most > PTRIG_OVER_MAX)
+		args->most = PTRIG_OVER_MAX;
 	args->leases = args->sessions = args->halfopen = args->conns = 0;
 	bool all = w.op == PTRIG_ADMIN_SWEEP;
 
 	/* A walk costs what the table's size says, however little it holds. */
 	if ((all || w.op == PTRIG_ADMIN_SWEEP_LEASES || w.op == PTRIG_ADMIN_CLOSE_LEASES) && usage->leases)
 		bpf_for_each_map_elem(&pt_leases, pt_sweep_lease, &w, 0);
-	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->halfopen)
+	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->halfopen && args->most)
 		bpf_for_each_map_elem(&pt_halfopen, pt_sweep_halfopen, &w, 0);
 	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->sessions && args->most)
 		bpf_for_each_map_elem(&pt_sessions, pt_sweep_established, &w, 0);
@@ -206,8 +246,6 @@ int pt_admin(struct ptrig_admin *args) {
 		bpf_for_each_map_elem(&pt_pending, pt_sweep_pending, &w, 0);
 		bpf_for_each_map_elem(&pt_hosts, pt_sweep_host, &w, 0);
 	}
-	if (w.op == PTRIG_ADMIN_LOOK)
-		bpf_loop(2 * cfg_fast_buckets, pt_sweep_look, NULL, 0);
 	return 0;
 }
 

@@ -1,83 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The TC programs: the whole logic, one program for each direction of each side, each also for devices
- * without an Ethernet header (_l3). Parse, look up, decide, rewrite, verdict.
+ * The TC programs: the whole logic, one program for each direction of each side, each also for devices without an
+ * Ethernet header (_l3). Parse, look up, decide, verdict. Packets go on to the kernel, which translates and decides.
  */
-#include "fragment.h"
 #include "hairpin.h"
-#include "hairpin_icmp.h"
-#include "mss.h"
+#include "leave.h"
 #include "sweep.h"
 #include "verdict.h"
 
 #define PT_PACKET_HOST 0
 
-/* From a LAN host: a session's answer, the host's own packet from an open port, a packet to an open port of our own
- * WAN address, a trigger. */
+/* From a LAN host: a session's answer, a packet to an open port of the WAN address, one that WAN egress is to look at.
+ */
 static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
-	enum ptrig_reason reason = pt_flow_established(skb, f);
 	__u32 proto = pt_packet_proto_index(&f->p);
+	enum ptrig_reason reason = PT_GO_ON;
 
+	if (pt_port_used(PTRIG_SIDE_LAN, f->p.proto, bpf_ntohs(f->p.sport)))
+		reason = pt_answer_heard(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
-	__u32 entry = pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport));
-
-	if (entry) {
-		reason = pt_halfopen_from_lan(skb, f);
-		if (reason == PT_GO_ON && !f->p.first_fragment)
-			reason = pt_open_from_lan(skb, f, entry);
-		if (reason == PTRIG_ESTABLISHED || reason == PTRIG_OPENED)
-			pt_flow_tell_new(skb, f);
-		if (reason != PT_GO_ON)
-			return reason;
-	}
-	if (!f->p.first_fragment)
-		reason = pt_hairpin_from_lan(skb, f);
+	reason = pt_hairpin_from_lan(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
-	entry = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
-	if (entry)
-		return pt_trigger_note(skb, &f->p, f->l3, f->gen, entry);
+	__u32 trigger = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
+
+	if (trigger || pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport)))
+		return pt_note(skb, &f->p, f->l3, f->gen, trigger);
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
 
 /* From the internet: a session's packet, or one to an open port. */
 static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
-	enum ptrig_reason reason = pt_flow_established(skb, f);
+	__u16 port = bpf_ntohs(f->p.dport);
+	enum ptrig_reason reason = PT_GO_ON;
 
+	if (pt_port_used(PTRIG_SIDE_WAN, f->p.proto, port))
+		reason = pt_arrive(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
-	__u32 entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport));
+	__u32 entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), port);
 
 	if (!entry)
 		return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_OPEN;
-	reason = pt_halfopen_from_wan(skb, f);
-	if (reason != PT_GO_ON)
-		return reason;
 	reason = pt_open_from_wan(skb, f, entry);
 	return f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN) ? PTRIG_SESSION_ENDED : reason;
-}
-
-/* What a session's packet may be besides: one that offers a segment's size, a trigger if the host has begun it. */
-static __noinline void pt_session_also(struct __sk_buff *skb, struct pt_flow *f, enum ptrig_reason reason) {
-	bool sent = pt_kind_of(reason) == PT_KIND_REDIRECT;
-
-	if (sent && f->p.tcp_flags & PT_TCP_SYN)
-		pt_mss_clamp(skb, f);
-	if (!f->asks || !(sent || reason == PTRIG_FRAGMENT_PASSED || reason == PTRIG_FRAGMENT_AGAIN))
-		return;
-	__u32 proto = pt_packet_proto_index(&f->p), slot = 0;
-	__u16 port = bpf_ntohs(f->p.dport);
-	__u32 entry = pt_port_entry(&pt_trig_ports, f->gen, proto, port);
-
-	if (!entry || pt_trigger_note(skb, &f->p, f->l3, f->gen, entry) != PTRIG_CANDIDATE)
-		return;
-	slot = skb->tc_index;
-	struct ptrig_cand *c = bpf_map_lookup_elem(&pt_cands, &slot);
-
-	if (c)
-		c->flags |= PTRIG_CAND_SESSION |
-			    (pt_trigger_has_rule(f->gen, proto, port, f->asks) ? 0 : PTRIG_CAND_REFRESH);
 }
 
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
@@ -88,32 +55,31 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 		reason = pt_packet_parse_skb(skb, l3, &f.p);
 	if (reason == PT_GO_ON)
 		reason = side == PTRIG_SIDE_LAN ? pt_lan_ingress(skb, &f) : pt_wan_ingress(skb, &f);
-	else if (reason == PTRIG_ICMP)
-		reason = pt_icmp_arrives(skb, &f);
-	if (reason == PTRIG_ICMP && side == PTRIG_SIDE_LAN)
-		reason = pt_hairpin_icmp(skb, &f);
-	if (reason == PTRIG_FRAGMENT_PASSED)
-		reason = pt_fragment_up(skb, &f);
-	if (f.asks || f.p.tcp_flags & PT_TCP_SYN)
-		pt_session_also(skb, &f, reason);
-	return pt_verdict_tc(skb, reason, l3, &f.hop);
+	return pt_verdict_tc(skb, reason, l3, skb->ifindex, NULL);
 }
 
-/* Leaves by the WAN: a trigger that has passed the firewall, or the gateway's own ICMP error. */
+/* A session's packet that is about to leave by another WAN than its own: it goes by that. */
+static __noinline int pt_wan_other(struct __sk_buff *skb, const struct pt_pkt *p, __u32 l3) {
+	struct ptrig_session_key key = pt_session_answer_key(p, PTRIG_SIDE_WAN);
+	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
+	struct pt_hop hop = {};
+
+	if (!s)
+		s = bpf_map_lookup_elem(&pt_halfopen, &key);
+	if (!s || !pt_nexthop_by(skb, p->saddr, p->daddr, s->oif, &hop) || hop.oif != s->oif ||
+	    !(hop.flags & PTRIG_IFACE_WAN) || (hop.mtu && p->len > hop.mtu && !skb->gso_size))
+		return pt_verdict_tc(skb, PTRIG_NO_ROUTE, l3, 0, NULL);
+	pt_hint_set(p); /* it passes WAN egress once more */
+	return pt_verdict_tc(skb, PTRIG_OTHER_WAN, l3, 0, &hop);
+}
+
 static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 	struct pt_pkt p = {};
-	enum ptrig_reason reason = PTRIG_NO_CANDIDATE;
-	__u32 slot = skb->tc_index;
+	enum ptrig_reason reason = pt_leave(skb, l3, &p);
 
-	if (slot) {
-		skb->tc_index = 0;
-		reason = pt_packet_parse_skb(skb, l3, &p);
-		if (reason == PT_GO_ON)
-			reason = pt_trigger_leaves(skb, &p, slot);
-	} else if (!skb->ingress_ifindex && pt_packet_icmp(skb, l3)) {
-		reason = pt_icmp_leaves(skb, l3);
-	}
-	return pt_verdict_tc(skb, reason, l3, NULL);
+	if (reason == PTRIG_OTHER_WAN)
+		return pt_wan_other(skb, &p, l3);
+	return pt_verdict_tc(skb, reason, l3, skb->ingress_ifindex, NULL);
 }
 
 /* Leaves to the LAN: a remote's answer to a trigger, while a rule has `confirm` or `close = "connection"`. */
@@ -139,7 +105,7 @@ static __always_inline int pt_lan_egress(struct __sk_buff *skb, __u32 l3) {
 				reason = answer;
 		}
 	}
-	return pt_verdict_tc(skb, reason, l3, NULL);
+	return pt_verdict_tc(skb, reason, l3, 0, NULL);
 }
 
 SEC("tc")

@@ -10,8 +10,9 @@
 
 enum pt_kind {
 	PT_KIND_PASS,
-	PT_KIND_UP,
+	PT_KIND_ENTRY,
 	PT_KIND_AGAIN,
+	PT_KIND_REWRITE,
 	PT_KIND_REDIRECT,
 	PT_KIND_DROP,
 	PT_KIND_GRANT,
@@ -31,38 +32,26 @@ static __always_inline enum pt_kind pt_kind_of(enum ptrig_reason reason) {
 	}
 }
 
-/* Send the rewritten packet out by its hop. */
-static __always_inline int pt_send(struct __sk_buff *skb, __u32 l3, const struct pt_hop *hop) {
-	if (skb->vlan_present && bpf_skb_vlan_pop(skb)) /* a priority that is meant for this hop */
-		return TC_ACT_SHOT;
+/* Send the packet by another WAN: the kernel's neighbour code writes its Ethernet header. */
+static __always_inline int pt_verdict_send(struct __sk_buff *skb, __u32 l3, const struct pt_hop *hop) {
+	struct bpf_redir_neigh next = {.nh_family = PT_AF_INET, .ipv4_nh = hop->gateway};
+
 	if (hop->flags & PTRIG_IFACE_L3)
 		return bpf_redirect(hop->oif, 0);
 	if (!l3 && bpf_skb_change_head(skb, sizeof(struct ethhdr), 0))
 		return TC_ACT_SHOT;
-	if (hop->has_mac && !hop->ask) {
-		struct ethhdr *eth = pt_packet_eth(skb);
-
-		if (!eth)
-			return TC_ACT_SHOT;
-		__builtin_memcpy(eth->h_dest, hop->dmac, sizeof(eth->h_dest));
-		__builtin_memcpy(eth->h_source, hop->smac, sizeof(eth->h_source));
-		eth->h_proto = bpf_htons(ETH_P_IP);
-		return bpf_redirect(hop->oif, 0);
-	}
-	struct bpf_redir_neigh next = {.nh_family = PT_AF_INET, .ipv4_nh = hop->gateway};
-
 	return bpf_redirect_neigh(hop->oif, &next, sizeof(next), 0);
 }
 
-/* `hop` is looked at for reasons of the REDIRECT kind only. */
-static __always_inline int pt_verdict_tc(struct __sk_buff *skb, enum ptrig_reason reason, __u32 l3,
+/* `device`: by which the packet arrives AGAIN. `hop`: of a REDIRECT. */
+static __always_inline int pt_verdict_tc(struct __sk_buff *skb, enum ptrig_reason reason, __u32 l3, __u32 device,
 					 const struct pt_hop *hop) {
 	pt_count(reason);
 	switch (pt_kind_of(reason)) {
 	case PT_KIND_REDIRECT:
-		return hop ? pt_send(skb, l3, hop) : TC_ACT_SHOT;
+		return hop ? pt_verdict_send(skb, l3, hop) : TC_ACT_SHOT;
 	case PT_KIND_AGAIN:
-		return bpf_redirect(skb->ifindex, BPF_F_INGRESS); /* without what the kernel has noted of it */
+		return bpf_redirect(device, BPF_F_INGRESS); /* without what the kernel has noted of it */
 	case PT_KIND_DROP:
 		return TC_ACT_SHOT;
 	default:

@@ -183,6 +183,7 @@ ptrig_config record_of(const Config &config, Sets &sets) {
 	out.udp_ns = to_ns(config.timeouts.udp);
 	out.halfopen_ns = to_ns(config.timeouts.halfopen);
 	out.icmp_ns = to_ns(config.timeouts.icmp);
+	out.flags = config.gateway.firewall == FirewallMode::kNew ? PTRIG_CONFIG_NEW : 0;
 	out.leases_per_host = config.limits.leases_per_host;
 	out.sessions_per_host = config.limits.sessions_per_host;
 	out.new_sessions_per_second = config.limits.new_sessions_per_second;

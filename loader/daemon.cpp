@@ -119,7 +119,8 @@ private:
 	LineLimit limit_{kLinesPerSecond};
 	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
-	std::string network_trouble_, sweep_trouble_, events_trouble_, reload_trouble_, helpers_trouble_, chain_trouble_;
+	std::string network_trouble_, sweep_trouble_, events_trouble_, reload_trouble_, helpers_trouble_,
+		chain_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {

@@ -1,6 +1,9 @@
-// What the datapath does for user space: the sweep, and ending leases and sessions. Only the BPF
-// program pt_admin deletes entries, under the same rules as the packet programs beside it.
+// What the datapath does for user space: the sweep, and ending leases and sessions. Only the BPF programs pt_admin,
+// which finds what is over, and pt_release, which takes conntrack's entries away first, delete anything, under the same
+// rules as the packet programs beside them.
 #include <algorithm>
+#include <array>
+#include <unistd.h>
 
 #include "loader/gateway_impl.h"
 
@@ -27,13 +30,28 @@ Result<std::uint32_t> filtered_rule(const Filter &filter, const Live &live) {
 
 } // namespace
 
-/// A call holds its processor, and with it whoever waits for RCU: 65,536 sessions, some 80 ms.
-constexpr std::uint32_t kSessionsACall = 1U << 16;
+Done run_release(int program, std::uint32_t listed) {
+	// A TC program wants a frame; this one reads only skb->mark.
+	const std::array<std::uint8_t, 64> frame{};
+	__sk_buff context{};
+	context.mark = listed;
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data(), .data_size_in = frame.size(), .ctx_in = &context,
+		    .ctx_size_in = sizeof(context));
+	if (const int rc = bpf_prog_test_run_opts(program, &opts); rc < 0)
+		return system_error("run pt_release", -rc);
+	return {};
+}
+
+/// A call of pt_release holds its processor: this many sessions are some 4 ms.
+constexpr std::uint32_t kSessionsACall = PTRIG_OVER_MAX;
 
 Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsigned most_calls) {
 	auto program = open_pin(dir + "/prog/pt_admin", Access::kWrite); // there are no read-only programs
 	if (!program)
 		return tl::unexpected(std::move(program.error()));
+	auto release = open_pin(dir + "/prog/pt_release", Access::kWrite);
+	if (!release)
+		return tl::unexpected(std::move(release.error()));
 	// A syscall program's context is copied back where it came from; ctx_out is refused.
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &request, .ctx_size_in = sizeof(request));
 	ptrig_admin sum = request;
@@ -43,6 +61,9 @@ Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsig
 			return system_error("run pt_admin", -rc);
 		if (opts.retval != 0)
 			return fail("pt_admin gave up: the gateway has no configuration");
+		if (const auto listed = request.sessions + request.halfopen; listed > 0)
+			if (auto done = run_release(release->get(), listed); !done)
+				return tl::unexpected(std::move(done.error()));
 		sum.leases += request.leases;
 		sum.sessions += request.sessions;
 		sum.halfopen += request.halfopen;
@@ -50,6 +71,16 @@ Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsig
 		sum.most = request.most;
 	} while (request.most == 0 && --most_calls > 0);
 	return sum;
+}
+
+Done end_all_sessions(const std::string &dir) {
+	const auto state = read_state(dir);
+	if (!state || state->abi != PTRIG_ABI || access((dir + "/prog/pt_release").c_str(), F_OK) != 0)
+		return {};
+	auto ended = run_admin(dir, request_of(PTRIG_ADMIN_CLOSE_SESSIONS, PTRIG_CLOSED));
+	if (!ended)
+		return tl::unexpected(within("end all sessions", std::move(ended.error())));
+	return {};
 }
 
 Result<SweepResult> Gateway::sweep(Sweep how_much) {

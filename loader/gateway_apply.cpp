@@ -133,9 +133,6 @@ Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
 	// From here on the new set is live: the rest tidies up, and the daemon, the next switch or the next sweep does
 	// it if this one cannot.
-	ptrig_admin look{};
-	look.op = PTRIG_ADMIN_LOOK;
-	run_admin(dir, look);
 	if (wait_for_programs())
 		purge_sets(dir, next->first_set, next->next_set);
 	remember(idle, std::move(next));

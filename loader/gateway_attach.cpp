@@ -252,8 +252,8 @@ Done Attacher::attach(const WantedInterface &interface) {
 	for (auto &warning : place_warnings(dir_, link, entry.flags, wanted_.lan_egress))
 		report_.conditions.push_back(std::move(warning));
 	if (!was_attached(link.ifindex))
-		report_.lines.push_back(fmt::format("attached to {} {} ({})", lan ? "lan" : "wan", link.name,
-						    entry.flags & kIfaceXdpAttached ? "xdp" : "tc"));
+		report_.lines.push_back(
+			fmt::format("attached to {} {} ({})", lan ? "lan" : "wan", link.name, datapath_name(entry)));
 	return {};
 }
 
@@ -281,7 +281,7 @@ Done Attacher::attach_side(const Link &link, TcSide side, const std::string &nam
 }
 
 Done Attacher::attach_xdp(const Link &link, ptrig_iface &entry) {
-	if (wanted_.datapath == Datapath::kTc)
+	if (!kFastPath || wanted_.datapath == Datapath::kTc || wanted_.datapath == Datapath::kKernel)
 		return stop_xdp(link.ifindex, entry);
 	const bool forced = wanted_.datapath == Datapath::kXdp;
 	XdpContext context;

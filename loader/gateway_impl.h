@@ -97,6 +97,12 @@ std::uint32_t end_of_sets(const Tables &tables, std::uint32_t first);
 inline constexpr std::uint32_t kIfaceXdpAttached = 0x40000000U; ///< whether or not it takes redirected frames
 inline constexpr std::uint32_t kIfaceMadeClsact = 0x80000000U;  ///< its clsact qdisc is ours to remove
 
+/// Sessions go by the kernel: nothing gives a direction permission to go faster.
+inline constexpr bool kFastPath = false;
+inline const char *datapath_name(const ptrig_iface &entry) {
+	return !kFastPath ? "kernel" : entry.flags & kIfaceXdpAttached ? "xdp" : "tc";
+}
+
 struct WantedInterface {
 	Link link;
 	std::uint32_t role = 0; ///< PTRIG_IFACE_LAN or _WAN, and _L3
@@ -149,6 +155,8 @@ Done check_not_anothers(const std::string &dir, const Link &link);
 // ---- the datapath's own maintenance (gateway_admin.cpp)
 
 Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsigned most_calls = ~0U);
+/// Every session, with conntrack's entry of each. Pins of another version, or incomplete ones, are left alone.
+Done end_all_sessions(const std::string &dir);
 
 // ---- leases (gateway_leases.cpp)
 

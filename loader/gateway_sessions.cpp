@@ -9,16 +9,14 @@ namespace ptrig {
 namespace {
 
 using SessionMap = Map<ptrig_session_key, ptrig_session>;
-constexpr std::uint64_t kClosingNs = 10'000'000'000; // as bpf/session.h
-
 constexpr const char *kSessionMaps[] = {"pt_sessions", "pt_halfopen"};
 
 /// The key of the other direction, as pt_session_mirror(), for the LAN side's.
 ptrig_session_key wan_key(const ptrig_session_key &lan, const ptrig_session &session) {
 	ptrig_session_key key{};
-	key.saddr = lan.daddr;
+	key.saddr = session.peer;
 	key.daddr = session.addr;
-	key.sport = lan.dport;
+	key.sport = session.peer_port;
 	key.dport = session.port;
 	key.proto = lan.proto;
 	key.side = PTRIG_SIDE_WAN;
@@ -30,9 +28,8 @@ std::uint64_t idle_limit(const ptrig_session &session, std::uint8_t proto, const
 	case PTRIG_SESSION_HALFOPEN:
 		return to_ns(timeouts.halfopen);
 	case PTRIG_SESSION_TRANSITORY:
-		return to_ns(timeouts.tcp_transitory);
 	case PTRIG_SESSION_CLOSING:
-		return kClosingNs;
+		return to_ns(timeouts.tcp_transitory);
 	default:
 		return to_ns(proto == IPPROTO_TCP ? timeouts.tcp_established : timeouts.udp);
 	}
@@ -53,7 +50,8 @@ public:
 	}
 	/// `lan`: the LAN side's entry.
 	bool lives(const ptrig_session_key &key, const ptrig_session &lan, std::uint64_t now) const {
-		if (!lan.seen_ns || elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, live_.config.timeouts))
+		if (!lan.id || lan.flags & PTRIG_SESSION_OVER ||
+		    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, live_.config.timeouts))
 			return false;
 		const Rule *rule = live_.rule(lan.rule);
 		const bool kill =
@@ -92,32 +90,6 @@ bool matches(const Filter &filter, const SessionView &view) {
 				view.wan_port <= filter.port->last);
 }
 
-/// What XDP has counted of this direction since TC last looked; see abi.h.
-class FastCounts {
-public:
-	static Result<FastCounts> open(const std::string &dir) {
-		auto map = MappedArray<ptrig_fast_bucket>::open(dir, "pt_fast");
-		if (!map)
-			return tl::unexpected(std::move(map.error()));
-		return FastCounts(std::move(*map));
-	}
-	/// Adds them to the entry's own.
-	ptrig_session with(ptrig_session session) const {
-		const std::size_t way = session.fast - std::size_t{1};
-		if (!session.fast || way / PTRIG_FAST_WAYS >= ways_.size())
-			return session;
-		const std::uint64_t more =
-			ways_[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
-		session.packets += more >> PTRIG_FAST_BYTES_BITS;
-		session.bytes += more & ((std::uint64_t{1} << PTRIG_FAST_BYTES_BITS) - 1);
-		return session;
-	}
-
-private:
-	explicit FastCounts(MappedArray<ptrig_fast_bucket> ways) : ways_(std::move(ways)) {}
-	MappedArray<ptrig_fast_bucket> ways_;
-};
-
 SessionView view_of(const ptrig_session_key &key, const ptrig_session &lan, const Live &live, std::uint64_t now) {
 	SessionView view;
 	if (const Rule *rule = live.rule(lan.rule))
@@ -147,9 +119,8 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 	if (filter.rule && !(*live)->id_of(*filter.rule))
 		return fail("there is no rule " + *filter.rule, Status::kInput);
 	auto judge = Judge::make(impl_->dir, **live);
-	auto fast = FastCounts::open(impl_->dir);
-	if (!judge || !fast)
-		return tl::unexpected(std::move(judge ? fast.error() : judge.error()));
+	if (!judge)
+		return tl::unexpected(std::move(judge.error()));
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(impl_->dir, name, Access::kRead);
 		if (!map)
@@ -159,7 +130,7 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 			const std::uint64_t now = boot_now_ns();
 			if (key.side != PTRIG_SIDE_LAN || !failed || !judge->lives(key, lan, now))
 				return;
-			SessionView view = view_of(key, fast->with(lan), **live, now);
+			SessionView view = view_of(key, lan, **live, now);
 			if (!matches(filter, view))
 				return;
 			auto wan = map->lookup(wan_key(key, lan));
@@ -168,9 +139,8 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 				return;
 			}
 			if (*wan) {
-				const ptrig_session in = fast->with(**wan);
-				view.packets_in = in.packets;
-				view.bytes_in = in.bytes;
+				view.packets_in = (*wan)->packets;
+				view.bytes_in = (*wan)->bytes;
 			}
 			each(view);
 		});
@@ -182,17 +152,15 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 
 Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir, const Live &live) {
 	auto judge = Judge::make(dir, live);
-	auto fast = FastCounts::open(dir);
-	if (!judge || !fast)
-		return tl::unexpected(std::move(judge ? fast.error() : judge.error()));
+	if (!judge)
+		return tl::unexpected(std::move(judge.error()));
 	const std::uint64_t now = boot_now_ns();
 	std::unordered_map<std::uint32_t, Traffic> traffic;
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(dir, name, Access::kRead);
 		if (!map)
 			return tl::unexpected(std::move(map.error()));
-		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &entry) {
-			const ptrig_session session = fast->with(entry);
+		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &session) {
 			Traffic &sum = traffic[session.lease];
 			sum.packets += session.packets;
 			sum.bytes += session.bytes;

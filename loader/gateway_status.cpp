@@ -118,7 +118,7 @@ private:
 		if (iface == ifaces_.end() || !(iface->second.flags & role))
 			return view;
 		view.ifindex = link->ifindex;
-		view.datapath = iface->second.flags & kIfaceXdpAttached ? "xdp" : "tc";
+		view.datapath = datapath_name(iface->second);
 		for (const Address &address : network_.addresses_of(link->ifindex))
 			view.addresses.push_back(to_string(address.local));
 		return view;

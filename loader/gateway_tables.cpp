@@ -1,6 +1,7 @@
 // A compiled ruleset into the maps of one generation. The port tables, lists and rules are written as
 // memory; prefixes and MAC addresses go under set numbers that no other generation uses.
 #include <algorithm>
+#include <fstream>
 
 #include <fmt/format.h>
 
@@ -100,6 +101,12 @@ Done reset_counters(const std::string &dir, const Tables &tables, const Live &be
 	return {};
 }
 
+/// Half-open sessions hold entries that the kernel cannot drop early: the datapath keeps them to a part of its table.
+ptrig_config with_conntrack_max(ptrig_config config) {
+	std::ifstream("/proc/sys/net/netfilter/nf_conntrack_max") >> config.conntrack_max;
+	return config;
+}
+
 } // namespace
 
 Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Tables &tables,
@@ -112,7 +119,7 @@ Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t g
 		.and_then([&] { return write_ports(dir, "pt_host_ports", generation, tables.host_ports); })
 		.and_then([&] { return write_slots(dir, "pt_lists", generation, sizes.lists, tables.lists); })
 		.and_then([&] { return write_slots(dir, "pt_rules", generation, sizes.rules, tables.rules); })
-		.and_then([&] { return config->update(generation, tables.config); })
+		.and_then([&] { return config->update(generation, with_conntrack_max(tables.config)); })
 		.and_then([&] { return insert_sets(dir, "pt_prefixes", tables.prefixes, prefix_key); })
 		.and_then([&] { return insert_sets(dir, "pt_macs", tables.macs, mac_key); })
 		.and_then([&] { return reset_counters(dir, tables, before); });

@@ -305,7 +305,11 @@ Done Gateway::down(const std::string &pin_dir) {
 				return same;
 			return remove_pins(dir); // the devices are gone with their namespace
 		}
-	return detach_all(dir, !readable).and_then(remove_nat_chain).and_then([&] { return remove_pins(dir); });
+	// No new session begins any more; the entries of those that are there go before the maps that tell of them.
+	return detach_all(dir, !readable)
+		.and_then([&] { return end_all_sessions(dir); })
+		.and_then(remove_nat_chain)
+		.and_then([&] { return remove_pins(dir); });
 }
 
 } // namespace ptrig

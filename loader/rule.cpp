@@ -196,7 +196,19 @@ std::string_view to_string(OnClose on_close) {
 	return on_close == OnClose::kKill ? "kill" : "keep";
 }
 std::string_view to_string(Datapath datapath) {
-	return datapath == Datapath::kXdp ? "xdp" : datapath == Datapath::kTc ? "tc" : "auto";
+	switch (datapath) {
+	case Datapath::kXdp:
+		return "xdp";
+	case Datapath::kTc:
+		return "tc";
+	case Datapath::kKernel:
+		return "kernel";
+	default:
+		return "auto";
+	}
+}
+std::string_view to_string(FirewallMode firewall) {
+	return firewall == FirewallMode::kNew ? "new" : "established";
 }
 
 } // namespace ptrig

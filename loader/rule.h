@@ -98,12 +98,15 @@ struct Rule {
 	bool operator==(const Rule &) const = default;
 };
 
-enum class Datapath { kAuto, kXdp, kTc };
+enum class Datapath { kAuto, kXdp, kTc, kKernel };
+/// How a forward chain sees the first packet of what a lease lets in: as an answer, or as new.
+enum class FirewallMode { kEstablished, kNew };
 
 struct GatewayConfig {
 	std::vector<std::string> wan{"auto"};
 	std::vector<std::string> lan;
 	Datapath datapath = Datapath::kAuto;
+	FirewallMode firewall = FirewallMode::kEstablished;
 	std::vector<PortRange> reserved;
 	std::vector<Prefix> deny_remotes;
 	std::uint32_t max_sessions = 65536;  ///< 1..2^20
@@ -157,5 +160,6 @@ std::string_view to_string(Conflict);
 std::string_view to_string(Close);
 std::string_view to_string(OnClose);
 std::string_view to_string(Datapath);
+std::string_view to_string(FirewallMode firewall);
 
 } // namespace ptrig

@@ -83,9 +83,14 @@ const std::vector<Key<GatewayConfig>> kGatewayKeys = {
 	{"lan", read_lan, [](const G &g) { return toml_value(g.lan); }},
 	{"datapath",
 	 [](G &g, V &v) {
-		 v.word(g.datapath, {Datapath::kAuto, Datapath::kXdp, Datapath::kTc});
+		 v.word(g.datapath, {Datapath::kAuto, Datapath::kXdp, Datapath::kTc, Datapath::kKernel});
 	 },
 	 [](const G &g) { return toml_value(to_string(g.datapath)); }},
+	{"firewall",
+	 [](G &g, V &v) {
+		 v.word(g.firewall, {FirewallMode::kEstablished, FirewallMode::kNew});
+	 },
+	 [](const G &g) { return toml_value(to_string(g.firewall)); }},
 	{"reserved",
 	 [](G &g, V &v) { v.list(g.reserved, parse_port_range, {.example = "443/tcp", .may_be_empty = true}); },
 	 [](const G &g) { return toml_value(g.reserved); }},

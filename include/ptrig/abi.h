@@ -86,6 +86,8 @@ struct ptrig_rule {
 	char name[PTRIG_NAME_SIZE];
 };
 
+#define PTRIG_CONFIG_NEW 1U /* firewall = "new": the forward chain sees a session's first packet as `new` */
+
 /* pt_config[generation]: [timeouts], [limits] and deny_remotes of the configuration. */
 struct ptrig_config {
 	__u64 tcp_established_ns;
@@ -93,6 +95,8 @@ struct ptrig_config {
 	__u64 udp_ns;
 	__u64 halfopen_ns;
 	__u64 icmp_ns;
+	__u32 flags;                   /* PTRIG_CONFIG_* */
+	__u32 conntrack_max;           /* nf_conntrack_max; 0: not known */
 	__u32 leases_per_host;         /* 0: no limit */
 	__u32 sessions_per_host;       /* 0: no limit */
 	__u32 new_sessions_per_second; /* per lease, 0: no limit */
@@ -125,8 +129,9 @@ struct ptrig_usage {
 	__u64 leases;
 	__u64 conns;
 	__u64 events_lost;
-	__u32 next_lease; /* the last lease id given */
-	__u32 next_cand;  /* the last candidate slot given */
+	__u64 next_session; /* the last session number given */
+	__u32 next_lease;   /* the last lease id given */
+	__u32 pad;
 };
 
 /* pt_prefixes: LPM trie; prefix_bits counts the 32 bits of `set` too. Value: a __u32, unused.
@@ -175,10 +180,12 @@ struct ptrig_iface {
 	__u32 mtu;
 };
 
-/* pt_leases: hash. remote is 0 unless the rule's remotes are `contacted`. */
+/* pt_leases: hash. A lease is of the WAN address by which its trigger left. remote is 0 unless the rule's remotes are
+ * `contacted`. */
 struct ptrig_lease_key {
 	__u32 rule; /* id */
 	__be32 remote;
+	__be32 wan;
 };
 
 enum ptrig_lease_state {
@@ -189,6 +196,7 @@ enum ptrig_lease_state {
 
 #define PTRIG_LEASE_ONLINK 1U /* the host is on-link on an Ethernet and `mac` is its own */
 #define PTRIG_LEASE_CONN 2U   /* close = connection, and all its trigger connections are tracked */
+#define PTRIG_LEASE_ROUTED 4U /* its WAN address is on none of the WAN interfaces: it is only routed here */
 
 /* The part of a lease that is read. Example: granted at 90 s to 192.168.77.11 for its packet to
  * 203.0.113.10:6667/tcp, which left by WAN address 203.0.113.2; refreshed at 95 s. */
@@ -250,53 +258,61 @@ enum ptrig_session_state {
 	PTRIG_SESSION_CLOSING = 4, /* FIN both ways, or RST */
 };
 
-#define PTRIG_SESSION_NEXTHOP 0x01U   /* oif, dmac, smac and mtu are known */
-#define PTRIG_SESSION_L3 0x02U        /* oif has no Ethernet header */
-#define PTRIG_SESSION_HAIRPIN 0x04U   /* the remote is the WAN address and stands for a LAN host, see pt_hairpins */
+#define PTRIG_SESSION_ROUTED 0x01U    /* as PTRIG_LEASE_ROUTED */
+#define PTRIG_SESSION_ASK 0x02U       /* a FIN or RST came by: conntrack knows whether it was one */
+#define PTRIG_SESSION_HAIRPIN 0x04U   /* with a host of the LAN, who came by the WAN address */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
-#define PTRIG_SESSION_FIN 0x10U       /* a FIN has passed in this direction */
-#define PTRIG_SESSION_OWN 0x40U       /* began with the host's own packet from an open port */
+#define PTRIG_SESSION_OVER 0x20U      /* ended by user space, or reset by its host: its entry goes, then the session */
 #define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
 
 /*
- * One direction of a session; its other direction is the entry under the mirrored key. The entry of
- * the LAN side is the session: it ends when seen_ns (the host's last packet, a second's precision)
- * is older than the state's idle time, or 0. Only who swaps a seen_ns to 0 deletes the pair.
+ * One direction of a session; its other direction is the entry under the mirrored key. Conntrack's entry of the WAN
+ * side's tuple carries the translation. The half of the LAN side is the session: it is over when seen_ns (the host's
+ * last packet, a second's precision; half-open: the remote's first) is older than the state's idle time. Both halves
+ * carry the session's number. Only who swaps the LAN half's id to 0 ends the session; whatever a look-up returned may
+ * be another session by then, so the number is compared before anything is done with it. Example: remote
+ * 203.0.113.10:4000 to WAN 203.0.113.2:113, host 192.168.77.11. WAN half: addr .77.11, port 113, peer .10:4000. LAN
+ * half: addr 203.0.113.2, port 113, peer .10:4000. In a hairpin the WAN half's peer is the WAN address and the port
+ * that stands for the client, the LAN half's peer the client.
  */
 struct ptrig_session {
+	__u64 id; /* never 0 but in the LAN half of a session that is being deleted */
 	__u64 seen_ns;
-	__u64 packets; /* this direction, but for what pt_fast has counted since `folded` */
-	__u64 bytes;   /* IP length, likewise */
-	__u64 folded;  /* pt_fast's count when it was last added to the two above */
-	__u32 checked; /* jiffies of TC's last look */
+	__u64 packets; /* this direction */
+	__u64 bytes;   /* IP length */
+	__u32 checked; /* jiffies of the last look at this half */
+	__u32 heard;   /* LAN half: jiffies of the last packet that came in from the host itself */
 	__u32 rule;    /* id */
 	__u32 lease;   /* id of the grant */
-	__u32 oif;     /* where this direction goes */
-	__be32 addr;   /* WAN side: the new destination (host). LAN side: the new source (WAN) */
-	__u32 via;     /* LAN side: pt_via() of what may send this; 0 on the WAN side */
-	__u32 fast;    /* number of its way in pt_fast + 1; 0: it has none */
+	__u32 oif;     /* the session's WAN interface */
+	__u32 via;     /* LAN half: pt_via() of what may send for the host; 0 on the WAN half */
+	__be32 addr;   /* WAN half: the new destination (host). LAN half: the new source (WAN) */
+	__be32 peer;   /* the remote, as the other half's key has it */
 	__be16 port;
+	__be16 peer_port;
 	__u8 state;
 	__u8 flags;
-	__u8 dmac[6];
-	__u8 smac[6];
-	__u16 mtu; /* of oif; 0: not known */
 	__u16 pad;
 };
 
-/*
- * pt_hairpins: hash, keys as of pt_sessions; the client's half of a hairpinned session, a pair that begins and ends
- * with the session. Example: 192.168.77.12:4000 to the open port WAN 203.0.113.2:113 of 192.168.77.11 has
- * {.77.12, .2, 4000, 113, TCP, SIDE_LAN} -> {.2, 4000}, the new source, and
- * {.2, .2, 113, 4000, TCP, SIDE_WAN} -> {.77.12, 4000}, the new destination; its session is the one of the remote
- * 203.0.113.2:4000, with PTRIG_SESSION_HAIRPIN.
- */
-#define PTRIG_HAIRPINS 8192U
-struct ptrig_hairpin {
-	__be32 addr;
-	__u32 via; /* side LAN: as in ptrig_session */
-	__be16 port;
-	__u16 pad;
+/* pt_scratch: per-CPU array of one; what is being made, off the stack. Programs do not interrupt each other. */
+struct ptrig_pair {
+	struct ptrig_session lan;
+	struct ptrig_session wan;
+};
+struct ptrig_scratch {
+	struct ptrig_pair pair;
+	struct ptrig_lease lease;
+	__u64 entry[6]; /* a struct pt_entry */
+};
+
+/* pt_over: array; the sessions that pt_admin found over, for pt_release. */
+#define PTRIG_OVER_MAX 4096U
+struct ptrig_over {
+	__u64 id;
+	struct ptrig_session_key key; /* of the LAN half */
+	__u32 halfopen;
+	__u32 pad;
 };
 
 /*
@@ -362,13 +378,40 @@ struct ptrig_hop {
 #define PTRIG_USE_SIZE (4 * PTRIG_PORTS)
 #define PTRIG_PORT_BITS_SIZE (PTRIG_USE_SIZE / 64)
 
-/* pt_cands: array; what LAN ingress saw of a packet that may trigger, for WAN egress.
- * skb->tc_index carries the slot. */
-#define PTRIG_CANDS 4096U /* slots 1..4095; 0 means none */
-#define PTRIG_CAND_ONLINK 1U
-#define PTRIG_CAND_MAC 2U
-#define PTRIG_CAND_SESSION 4U /* of a session: it has not met the forward chain */
-#define PTRIG_CAND_REFRESH 8U /* and this port does not trigger the session's own rule */
+/*
+ * pt_notes: LRU hash; what only LAN ingress knows of a flow that its host has begun, for WAN egress. pt_hints: array of
+ * __u32; how many packets to a remote that WAN egress is to look at may be under way, by PTRIG_HINTS hashes of the
+ * remote's address, port and protocol.
+ */
+#define PTRIG_NOTES 16384U
+#define PTRIG_HINTS 16384U
+struct ptrig_flow_key {
+	__be32 host;
+	__be32 remote;
+	__be16 host_port;
+	__be16 remote_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+#define PTRIG_NOTE_ONLINK 1U
+#define PTRIG_NOTE_MAC 2U
+#define PTRIG_NOTE_KNOWN 4U /* the neighbour table has this MAC address for the host */
+#define PTRIG_NOTE_GIVEN 8U /* its SYN has been given back once */
+#define PTRIG_NOTE_DONE 16U /* WAN egress had nothing to do, or did it, at `done` */
+struct ptrig_note {
+	__u32 lan_ifindex;
+	__u32 flags;
+	__u32 noted; /* jiffies */
+	__u32 done;  /* jiffies */
+	__be32 wan;  /* the address by which it left last */
+	__u8 mac[6];
+	__u8 to_mac[6]; /* the gateway's, as the host has addressed it */
+};
+
+/* A trigger packet and who sent it. */
+#define PTRIG_CAND_ONLINK PTRIG_NOTE_ONLINK
+#define PTRIG_CAND_MAC PTRIG_NOTE_MAC
+#define PTRIG_CAND_KNOWN PTRIG_NOTE_KNOWN
 struct ptrig_cand {
 	__be32 host;
 	__be32 remote;
@@ -464,12 +507,12 @@ struct ptrig_event {
 	__u32 sessions;   /* ended: sessions that go on */
 };
 
-/* Arguments of the SEC("syscall") program pt_admin. */
+/* Arguments of the SEC("syscall") program pt_admin. Sessions that are over it only lists, in pt_over; pt_release, a TC
+ * program run by hand with skb->mark = `listed`, ends them: conntrack's entry first, then the session. */
 enum ptrig_admin_op {
 	PTRIG_ADMIN_SWEEP = 1,          /* delete what has ended by time */
 	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
 	PTRIG_ADMIN_CLOSE_SESSIONS = 3, /* end the sessions, half-open too, that match */
-	PTRIG_ADMIN_LOOK = 4,           /* TC looks at every session's next packet: the rules have changed */
 	PTRIG_ADMIN_SWEEP_LEASES = 5,   /* SWEEP, of leases alone */
 };
 struct ptrig_admin {
@@ -480,11 +523,11 @@ struct ptrig_admin {
 	__be32 remote; /* 0: any */
 	__be32 wan;    /* 0: any */
 	__u32 reason;  /* enum ptrig_reason of the END kind, for events */
-	__u32 most;    /* sessions to end in one call, counted down; 0: all. Who ended as many is to be called again */
+	__u32 most; /* in: list at most this many sessions (0: PTRIG_OVER_MAX); out: how many more would have fitted */
 	/* results */
 	__u32 leases;   /* ended */
-	__u32 sessions; /* removed */
-	__u32 halfopen; /* removed */
+	__u32 sessions; /* listed */
+	__u32 halfopen; /* listed */
 	__u32 conns;    /* removed, pending ones too */
 };
 

@@ -5,10 +5,11 @@
  * X(NAME, kind, text); the JSON name is NAME in lower case.
  *
  * kind: PASS      the packet goes on to the kernel as if ptrig were not there
- *       UP        translated, then handed to the kernel's own forwarding
- *       AGAIN     the packet arrives once more, as it is
- *       REDIRECT  rewritten and sent out by ptrig
- *       DROP      half translated and not to be finished
+ *       ENTRY     the packet goes on to the kernel as it is; conntrack has the session's entry and translates it
+ *       AGAIN     the packet arrives once more by a LAN device, so that the kernel looks for its entry anew
+ *       REWRITE   the packet leaves by the WAN, by another source port
+ *       REDIRECT  sent out by another WAN than the one by which it was about to leave
+ *       DROP      half changed and not to be finished
  *       GRANT     PASS, and a lease was granted, refreshed or moved by this packet
  *       REFUSE    PASS, and a lease was refused
  *       END       never a packet's reason: why a lease or a session ended
@@ -25,7 +26,6 @@
 	X(NOT_OPEN, PASS, "from the WAN: no rule opens this port")                                                     \
 	X(NO_CANDIDATE, PASS, "leaves by the WAN and is no trigger")                                                   \
 	X(NO_ANSWER, PASS, "to the LAN and answers no trigger")                                                        \
-	X(NOT_WAN_ADDRESS, PASS, "to an open port, but not of an address of this WAN")                                 \
 	X(NO_LEASE, PASS, "no live lease on this port")                                                                \
 	X(REMOTE_DENIED, PASS, "this remote may not come in")                                                          \
 	X(NOT_SYN, PASS, "a TCP packet of no session that is not a plain SYN")                                         \
@@ -38,21 +38,27 @@
 	X(HALFOPEN_FULL, PASS, "no room left for half-open sessions of this host")                                     \
 	X(NO_ROUTE, PASS, "no route to the host or the remote")                                                        \
 	X(SESSION_ENDED, PASS, "the session has ended")                                                                \
-	X(TTL_EXPIRED, PASS, "the time to live is used up; the kernel answers")                                        \
-	X(TOO_BIG, PASS, "too big for the way on; the kernel answers or fragments")                                    \
-	X(FRAGMENT_PASSED, PASS, "of a session, left to the kernel to translate: fragmented, or too big without DF")   \
-	X(FRAGMENT_AGAIN, AGAIN, "of a session, put together before it came: once more, with its translation there")   \
+	X(FLOW_EXPECTED, PASS, "a conntrack helper expects this connection for another")                               \
+	X(STRANGER, PASS, "another machine answers at the address of the lease's host")                                \
+	X(ENTRY_REFUSED, PASS, "conntrack took no entry for the session")                                              \
 	X(TO_TC, PASS, "left by XDP to TC")                                                                            \
-	X(TTL_EXPIRED_UP, UP, "translated; the time to live is used up and the kernel answers")                        \
-	X(TOO_BIG_UP, UP, "translated; too big for the way on, the kernel answers or fragments")                       \
-	X(ICMP_QUOTED, UP, "the gateway's own ICMP error about a session; it quotes the WAN side now")                 \
-	X(FORWARDED, REDIRECT, "rewritten and sent on by an established session")                                      \
-	X(OPENED, REDIRECT, "opened a new session")                                                                    \
-	X(HALF_OPEN, REDIRECT, "rewritten and sent on by a half-open session")                                         \
-	X(ESTABLISHED, REDIRECT, "the host's first answer: the session is established")                                \
-	X(ICMP_FORWARDED, REDIRECT, "an ICMP error about a session's packet, translated and sent on")                  \
-	X(FAILED, DROP, "the packet could not be rewritten, or in a hairpin not be sent on")                           \
-	X(CANDIDATE, PASS, "may trigger a rule once it has left by the WAN")                                           \
+	X(FORWARDED, ENTRY, "of an established session")                                                               \
+	X(OPENED, ENTRY, "opened a new session")                                                                       \
+	X(HALF_OPEN, ENTRY, "of a session that its host has not answered yet")                                         \
+	X(ESTABLISHED, ENTRY, "the host's first answer: the session is established")                                   \
+	X(REMADE, ENTRY, "of an established session whose conntrack entry was gone; it has been made again")           \
+	X(HEARD, PASS, "a session's packet from its host, on its way to the firewall")                                 \
+	X(HAIRPIN_OPENED, AGAIN,                                                                                       \
+	  "opened a session with a host of the LAN by the WAN address; once more, with its entry there")               \
+	X(SWAPPED, REWRITE, "left by another port than its lease's: the port and the entry are the lease's now")       \
+	X(SWAPPED_SYN, AGAIN,                                                                                          \
+	  "a SYN that would leave by another port than its lease's: once more, with its entry there")                  \
+	X(NOT_SWAPPED, PASS, "left by another port than its lease's, and it could not be changed")                     \
+	X(OWN_PORT, PASS, "left by its lease's own port")                                                              \
+	X(UNTRANSLATED, PASS, "leaves by the WAN with its own address: no lease can be had by it")                     \
+	X(OTHER_WAN, REDIRECT, "a session's packet that was about to leave by another WAN: sent by its own")           \
+	X(FAILED, DROP, "the packet could not be rewritten")                                                           \
+	X(CANDIDATE, PASS, "WAN egress looks at it: it may trigger a rule, or comes from an open port")                \
 	X(SPOOFED, PASS, "from the LAN with a source that is not its sender's")                                        \
 	X(FRESH, GRANT, "trigger of a lease that was refreshed this second")                                           \
 	X(GRANTED, GRANT, "lease granted")                                                                             \

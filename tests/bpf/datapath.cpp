@@ -47,7 +47,6 @@ void set_sizes(bpf_object *object, const Sizes &s) {
 							   {"pt_leases", s.leases},
 							   {"pt_sessions", 2 * s.sessions},
 							   {"pt_halfopen", 2 * s.halfopen},
-							   {"pt_hairpins", 2 * s.hairpins},
 							   {"pt_conns", s.conns},
 							   {"pt_hosts", s.hosts},
 							   {"pt_pending", s.conns},
@@ -144,8 +143,7 @@ Datapath::Datapath(const Sizes &wanted) : sizes(wanted) {
 				programs_[static_cast<std::size_t>(hook)][l3] = find_program(hook, l3);
 	for (const bool l3 : {false, true}) {
 		for (const Hook hook : {Hook::kLanIn, Hook::kWanIn, Hook::kWanOut, Hook::kLanOut})
-			shims_.emplace(std::pair(hook, l3), TailCall::with_tc_index(program_fd(hook, l3)));
-		lan_in_.emplace(l3, TailCall::then_tc_index(program_fd(Hook::kLanIn, l3)));
+			shims_.emplace(std::pair(hook, l3), TailCall::for_this_machine(program_fd(hook, l3)));
 	}
 	const auto keep = [](void *self, void *data, std::size_t) {
 		ptrig_event event;
@@ -190,16 +188,11 @@ int Datapath::map_fd(const char *name) const {
 }
 
 void Datapath::clear() {
-	// Candidates are many, and noted one after the other.
-	ptrig_usage usage{};
-	const std::uint32_t zero = 0;
-	check(bpf_map_lookup_elem(map_fd("pt_usage"), &zero, &usage), "read pt_usage");
 	for (bpf_object *object : {tc_->obj, xdp_->obj}) {
 		bpf_map *map = nullptr;
 		bpf_object__for_each_map(map, object) {
 			if (!bpf_map__is_internal(map) && !areas_.contains(bpf_map__name(map)))
-				clear_map(map, bpf_map__name(map) == std::string("pt_cands") ? usage.next_cand + 1
-											     : UINT32_MAX);
+				clear_map(map, UINT32_MAX);
 		}
 	}
 	for (const auto &[name, area] : areas_)
@@ -256,8 +249,7 @@ std::uint32_t Datapath::index_of(const std::string &dev) {
 	return found->second;
 }
 
-Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
-			    std::uint16_t tc_index) {
+Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from) {
 	Bytes out(frame.size() + 256);
 	__sk_buff skb{};
 	xdp_md xdp{};
@@ -271,10 +263,9 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 	} else {
 		skb.ifindex = index_of(dev);
 		skb.ingress_ifindex = from == kOwn ? 0 : index_of(from.empty() ? dev : from);
-		skb.cb[0] = tc_index;
 		opts.ctx_in = &skb;
 		opts.ctx_size_in = sizeof(skb);
-		if (hook == Hook::kWanOut || is_l3(dev))
+		if (is_l3(dev))
 			fd = shims_.at({hook, is_l3(dev)}).fd();
 	}
 	opts.data_in = frame.data();
@@ -287,11 +278,11 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 }
 
 Datapath::Timing Datapath::time(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
-				std::uint16_t tc_index, std::uint32_t repeat) {
+				std::uint32_t repeat) {
 	constexpr std::size_t kHeaders = 42; // Ethernet, IP without options, UDP
 	const Bytes header(frame.begin(), frame.begin() + std::min(kHeaders, frame.size()));
 	const auto type = is_xdp(hook) ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SCHED_CLS;
-	const TailCall again = TailCall::over_and_over(type, header, tc_index, program_fd(hook, is_l3(dev)));
+	const TailCall again = TailCall::over_and_over(type, header, program_fd(hook, is_l3(dev)));
 	__sk_buff skb{};
 	skb.ifindex = index_of(dev);
 	skb.ingress_ifindex = index_of(from.empty() ? dev : from);
@@ -306,19 +297,6 @@ Datapath::Timing Datapath::time(Hook hook, const std::string &dev, const Bytes &
 	return {static_cast<std::int32_t>(opts.retval), opts.duration};
 }
 
-std::uint16_t Datapath::run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame) {
-	__sk_buff skb{};
-	skb.ifindex = skb.ingress_ifindex = index_of(dev);
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-	opts.ctx_in = &skb;
-	opts.ctx_size_in = sizeof(skb);
-	opts.data_in = frame.data();
-	opts.data_size_in = static_cast<std::uint32_t>(frame.size());
-	opts.repeat = 2;
-	check(bpf_prog_test_run_opts(lan_in_.at(is_l3(dev)).fd(), &opts), "test run for tc_index");
-	return static_cast<std::uint16_t>(opts.retval);
-}
-
 ptrig_admin Datapath::admin(ptrig_admin arguments) {
 	LIBBPF_OPTS(bpf_test_run_opts, opts);
 	opts.ctx_in = &arguments;
@@ -326,6 +304,14 @@ ptrig_admin Datapath::admin(ptrig_admin arguments) {
 	const bpf_program *program = bpf_object__find_program_by_name(tc_->obj, "pt_admin");
 	check(bpf_prog_test_run_opts(bpf_program__fd(program), &opts), "pt_admin");
 	check(static_cast<int>(opts.retval), "pt_admin returned");
+	const bpf_program *release = bpf_object__find_program_by_name(tc_->obj, "pt_release");
+	const Bytes frame(64);
+	__sk_buff context{};
+	context.mark = arguments.sessions + arguments.halfopen;
+	LIBBPF_OPTS(bpf_test_run_opts, after, .data_in = frame.data(), .data_size_in = 64, .ctx_in = &context,
+		    .ctx_size_in = sizeof(context));
+	if (context.mark)
+		check(bpf_prog_test_run_opts(bpf_program__fd(release), &after), "pt_release");
 	return arguments;
 }
 

@@ -27,13 +27,12 @@ void PrintTo(enum ptrig_reason reason, std::ostream *out);
 
 namespace ptrig::test {
 
-enum class Kind { PASS, UP, AGAIN, REDIRECT, DROP, GRANT, REFUSE, END };
+enum class Kind { PASS, ENTRY, AGAIN, REWRITE, REDIRECT, DROP, GRANT, REFUSE, END };
 Kind kind_of(enum ptrig_reason reason);
 const char *name_of(unsigned reason);
 
 struct Sizes {
-	std::uint32_t rules = 64, lists = 64, leases = 64, sessions = 128, halfopen = 128, conns = 64, hosts = 64,
-		      hairpins = 64;
+	std::uint32_t rules = 64, lists = 64, leases = 64, sessions = 128, halfopen = 128, conns = 64, hosts = 64;
 };
 
 /// The programs; those of XDP last.
@@ -117,17 +116,15 @@ public:
 	};
 	/// One run of a program over a frame on a device; the device's kind decides between the two forms of a TC
 	/// program. `from` is the device it came in by (WAN and LAN egress), kOwn if the gateway itself has sent it.
-	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from, std::uint16_t tc_index);
+	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from);
 	/// The same with the same frame `repeat` times in one call; how long each took.
 	struct Timing {
 		std::int32_t action;
 		std::uint32_t ns;
 	};
 	Timing time(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
-		    std::uint16_t tc_index, std::uint32_t repeat);
-	/// The tc_index with which LAN ingress leaves a frame.
-	std::uint16_t run_lan_in_for_tc_index(const std::string &dev, const Bytes &frame);
-	/// pt_admin; the results are in the returned copy.
+		    std::uint32_t repeat);
+	/// pt_admin, and pt_release for what it has listed; the results are in the returned copy.
 	ptrig_admin admin(ptrig_admin arguments);
 
 	const Sizes sizes;
@@ -144,7 +141,6 @@ private:
 	ptrig_tc_bpf *tc_ = nullptr;
 	ptrig_xdp_bpf *xdp_ = nullptr;
 	std::map<std::pair<Hook, bool>, TailCall> shims_; ///< by hook and "is an L3 device"
-	std::map<bool, TailCall> lan_in_;
 	std::map<std::string, std::uint32_t> indices_;
 	std::array<std::array<int, 2>, 6> programs_{}; ///< by hook and "is an L3 device"
 	std::map<std::string, Area, std::less<>> areas_;

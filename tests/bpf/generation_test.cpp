@@ -95,9 +95,9 @@ TEST_F(Generation, LimitsAndTimeoutsAreTheirOwn) {
 TEST_F(Generation, BetweenLanIngressAndWanEgress) {
 	apply({media()}, 0);
 	apply({ident()}, 1, false);
-	const auto slot = candidate(kFromHost / kHostToRemote / kInvite);
+	ASSERT_EQ(run(Hook::kLanIn, "lan0", kFromHost / kHostToRemote / kInvite), PTRIG_CANDIDATE);
 	activate(1);
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite, slot), PTRIG_NO_CANDIDATE);
+	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite), PTRIG_NO_CANDIDATE);
 	EXPECT_EQ(usage().leases, 0U);
 }
 

@@ -1,5 +1,6 @@
 // Running a frame and what every run must satisfy; see harness.h.
 #include "tests/bpf/harness.h"
+#include "tests/bpf/kernel.h"
 
 #include <cstdlib>
 
@@ -12,10 +13,8 @@ namespace {
 
 std::int32_t wanted_action(Hook hook, Kind kind) {
 	const bool xdp = is_xdp(hook);
-	if (kind == Kind::AGAIN)
+	if (kind == Kind::AGAIN || kind == Kind::REDIRECT)
 		return TC_ACT_REDIRECT;
-	if (kind == Kind::REDIRECT)
-		return xdp ? XDP_REDIRECT : TC_ACT_REDIRECT;
 	if (kind == Kind::DROP)
 		return xdp ? XDP_DROP : TC_ACT_SHOT;
 	return xdp ? XDP_PASS : TC_ACT_UNSPEC;
@@ -35,6 +34,7 @@ void DatapathTest::SetUp() {
 			FAIL() << "needs root and network namespaces, and CI=true forbids to skip";
 		GTEST_SKIP() << "needs root and network namespaces";
 	}
+	forget_flows();
 	if (sizes_)
 		return use(*sizes_);
 	own_.reset();
@@ -51,6 +51,14 @@ void DatapathTest::use(const Sizes &sizes) {
 void DatapathTest::TearDown() {
 	if (dp_ && books_)
 		check_books();
+	for (const std::string &address : known_)
+		neighbour(address, {}, "lan0");
+	known_.clear();
+}
+
+void DatapathTest::knows(const std::string &address, const std::string &mac) {
+	neighbour(address, mac_bytes(mac), "lan0");
+	known_.push_back(address);
 }
 
 enum ptrig_reason DatapathTest::moved(const std::vector<std::uint64_t> &before) const {
@@ -73,7 +81,7 @@ void DatapathTest::check_run(Hook hook, enum ptrig_reason reason, const Bytes &i
 	const Kind kind = kind_of(reason);
 	EXPECT_NE(kind, Kind::END) << name_of(reason) << " is no packet's reason";
 	EXPECT_EQ(result.action, wanted_action(hook, kind)) << "the action for " << name_of(reason);
-	if (kind == Kind::UP || kind == Kind::REDIRECT || kind == Kind::DROP)
+	if (kind == Kind::REWRITE || kind == Kind::REDIRECT || kind == Kind::DROP || reason == PTRIG_SWAPPED_SYN)
 		return;
 	EXPECT_TRUE(result.packet == in) << name_of(reason)
 					 << " must leave the packet as it is: " << ::testing::PrintToString(Packet(in))
@@ -81,10 +89,10 @@ void DatapathTest::check_run(Hook hook, enum ptrig_reason reason, const Bytes &i
 }
 
 enum ptrig_reason DatapathTest::run(Hook hook, const std::string &dev, const Packet &in, Packet *out,
-				    const std::string &from, std::uint16_t tc_index) {
+				    const std::string &from) {
 	const auto before = dp_->counters();
 	const Bytes frame = in.bytes();
-	const auto result = dp_->run(hook, dev, frame, from, tc_index);
+	const auto result = dp_->run(hook, dev, frame, from);
 	const auto reason = moved(before);
 	if (out)
 		*out = Packet(result.packet);
@@ -95,30 +103,70 @@ enum ptrig_reason DatapathTest::run(Hook hook, const std::string &dev, const Pac
 	return reason;
 }
 
-std::uint16_t DatapathTest::candidate(const Packet &in, const std::string &dev) {
-	const auto before = dp_->counters();
-	const auto tc_index = dp_->run_lan_in_for_tc_index(dev, in.bytes());
-	EXPECT_EQ(moved(before), PTRIG_CANDIDATE);
-	return tc_index;
+namespace {
+
+constexpr std::size_t header_of(const std::string &dev) {
+	return dev.starts_with("tun") ? 0 : 14;
+}
+
+/// The packet as it leaves by its entry; as it came if it has none.
+Packet by_entry(const Packet &in, const std::string &from, bool to_wan, const std::string &to) {
+	const Bytes frame = in.bytes();
+	const auto tuple = tuple_of(frame, header_of(from));
+	const test_entry entry = tuple ? entry_of(*tuple) : test_entry{};
+	return entry.found ? Packet(forwarded(frame, header_of(from), entry, to_wan, header_of(to) == 0)) : in;
+}
+
+} // namespace
+
+enum ptrig_reason DatapathTest::from_wan(const std::string &wan, const Packet &in, Packet *out,
+					 const std::string &lan) {
+	const auto reason = run(Hook::kWanIn, wan, in, out);
+	if (out && reason != PTRIG_REASON_COUNT && kind_of(reason) == Kind::ENTRY)
+		*out = by_entry(in, wan, false, lan);
+	return reason;
+}
+
+enum ptrig_reason DatapathTest::through(const Packet &in, const Way &way, Packet *out) {
+	const auto reason = run(Hook::kLanIn, way.lan, in, out);
+	if (reason == PTRIG_REASON_COUNT)
+		return reason;
+	if (reason == PTRIG_HAIRPIN_OPENED) {
+		EXPECT_EQ(run(Hook::kLanIn, way.lan, in, out), PTRIG_HALF_OPEN) << "the second time";
+	}
+	if (reason == PTRIG_HAIRPIN_OPENED || kind_of(reason) == Kind::ENTRY) {
+		if (out)
+			*out = by_entry(in, way.lan, false, way.lan);
+		return reason;
+	}
+	if (reason != PTRIG_HEARD && reason != PTRIG_CANDIDATE)
+		return reason;
+	const Bytes frame = in.bytes();
+	const auto tuple = tuple_of(frame, header_of(way.lan));
+	if (!tuple)
+		return reason;
+	test_entry entry = entry_of(*tuple);
+	if (!entry.found)
+		entry = masquerade(*tuple, way.wan_address, way.port);
+	EXPECT_TRUE(entry.found) << "no entry for " << ::testing::PrintToString(in);
+	Packet left(forwarded(frame, header_of(way.lan), entry, true, header_of(way.wan) == 0));
+	const auto then = run(Hook::kWanOut, way.wan, left, &left, way.lan);
+	if (then == PTRIG_SWAPPED_SYN) {
+		EXPECT_EQ(run(Hook::kLanIn, way.lan, left), PTRIG_CANDIDATE) << "the second time";
+		entry = entry_of(*tuple);
+		left = Packet(forwarded(left.bytes(), header_of(way.lan), entry, true, header_of(way.wan) == 0));
+		EXPECT_NE(run(Hook::kWanOut, way.wan, left, &left, way.lan), PTRIG_SWAPPED_SYN) << "once";
+	}
+	if (out)
+		*out = left;
+	return then == PTRIG_NO_CANDIDATE ? reason : then;
 }
 
 enum ptrig_reason DatapathTest::trigger(const Machine &who, const Packet &l4, const std::string &remote,
 					const Way &way) {
-	const bool from_l3 = way.lan.starts_with("tun"), to_l3 = way.wan.starts_with("tun");
 	const Packet ip = Ip4{.src = who.address, .dst = remote} / l4;
-	const Packet in = from_l3 ? ip : Eth{.src = who.mac, .dst = way.lan == "lan1" ? kLan1Mac : kLanMac} / ip;
-	const auto before = dp_->counters();
-	const auto tc_index = dp_->run_lan_in_for_tc_index(way.lan, in.bytes());
-	const auto reason = moved(before);
-	if (reason == PTRIG_REASON_COUNT)
-		return reason;
-	produced().insert(reason);
-	if (reason != PTRIG_CANDIDATE) {
-		EXPECT_EQ(tc_index, 0) << "only a candidate carries a slot";
-		return reason;
-	}
-	const Packet left = Ip4{.src = way.wan_address, .dst = remote, .ttl = 63} / l4;
-	return run(Hook::kWanOut, way.wan, to_l3 ? left : Eth{} / left, nullptr, way.lan, tc_index);
+	const bool from_l3 = way.lan.starts_with("tun");
+	return through(from_l3 ? ip : Eth{.src = who.mac, .dst = way.lan == "lan1" ? kLan1Mac : kLanMac} / ip, way);
 }
 
 void DatapathTest::granted(const std::vector<Rule> &rules) {

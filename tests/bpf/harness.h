@@ -44,6 +44,7 @@ inline const Machine kA{kHost, kHostMac}, kB{kHost2, kHost2Mac};
 /// The way a trigger takes.
 struct Way {
 	std::string lan = "lan0", wan = "wan0", wan_address = kWan;
+	std::uint16_t port = 0; ///< of the WAN, that masquerade gives; 0: the host's own
 };
 
 PortRange tcp(std::uint16_t first, std::uint16_t last = 0);
@@ -91,31 +92,32 @@ protected:
 	std::uint32_t rule_id(const std::string &name) const;
 	void interface(const std::string &name, std::uint32_t flags, std::uint32_t mtu = 1500);
 	void wan_address(const std::string &dev, const std::string &address, bool there = true);
-	/// lan0 and wan0 take redirected frames, until without_xdp(). The programs of XDP are run by hand all the same.
-	void with_xdp();
-	static void without_xdp();
 
+	/// One program alone.
 	enum ptrig_reason run(Hook hook, const std::string &dev, const Packet &in, Packet *out = nullptr,
-			      const std::string &from = "", std::uint16_t tc_index = 0);
-	enum ptrig_reason lan_in(const Packet &in, Packet *out = nullptr) { return run(Hook::kLanIn, "lan0", in, out); }
-	enum ptrig_reason wan_in(const Packet &in, Packet *out = nullptr) { return run(Hook::kWanIn, "wan0", in, out); }
-	enum ptrig_reason wan_out(const Packet &in, std::uint16_t tc_index = 0) {
-		return run(Hook::kWanOut, "wan0", in, nullptr, "lan0", tc_index);
-	}
+			      const std::string &from = "");
+	/// A packet from the LAN goes through LAN ingress, is translated as its conntrack entry says or masqueraded, as
+	/// the kernel would, and goes through WAN egress: the reason of the last program that had something to say, and
+	/// the packet as it left.
+	enum ptrig_reason lan_in(const Packet &in, Packet *out = nullptr) { return through(in, {}, out); }
+	enum ptrig_reason through(const Packet &in, const Way &way, Packet *out = nullptr);
+	/// A packet from the WAN; `out`: as it leaves to the host, translated by its entry, if it is a session's.
+	enum ptrig_reason wan_in(const Packet &in, Packet *out = nullptr) { return from_wan("wan0", in, out, "lan0"); }
+	enum ptrig_reason from_wan(const std::string &wan, const Packet &in, Packet *out = nullptr,
+				   const std::string &lan = "lan0");
+	enum ptrig_reason wan_out(const Packet &in) { return run(Hook::kWanOut, "wan0", in, nullptr, "lan0"); }
 	enum ptrig_reason lan_out(const Packet &in) { return run(Hook::kLanOut, "lan0", in, nullptr, "wan0"); }
 
-	/// A host's packet goes through LAN ingress, is masqueraded and goes through WAN egress: the reason of the
-	/// program that stopped it. `l4` is the packet from its transport header on.
+	/// A host's packet through(). `l4` is the packet from its transport header on.
 	enum ptrig_reason trigger(const Machine &who, const Packet &l4, const std::string &remote = kRemote,
 				  const Way &way = {});
 	/// Applies `rules`, and host A triggers the first of them.
 	void granted(const std::vector<Rule> &rules);
-	/// LAN ingress alone: the tc_index that a candidate carries on.
-	std::uint16_t candidate(const Packet &in, const std::string &dev = "lan0");
 	/// The remote's packet as it leaves to the host, un-masqueraded.
 	enum ptrig_reason answer(const Machine &to, const Packet &l4, const std::string &remote = kRemote);
 
-	std::optional<ptrig_lease> lease(const std::string &rule, const std::string &remote = "") const;
+	std::optional<ptrig_lease> lease(const std::string &rule, const std::string &remote = "",
+					 const std::string &wan = kWan) const;
 	void edit_lease(const std::string &rule, const std::function<void(ptrig_lease &)> &edit,
 			const std::string &remote = "");
 	/// The lease's last refresh was that much longer ago.
@@ -129,12 +131,8 @@ protected:
 	void age_session(nanoseconds by);
 	/// The same for every established session.
 	void age_sessions(nanoseconds by);
-	/// What XDP knows is that much older.
-	void age_fast(nanoseconds by);
-	/// The ways of pt_fast that are somebody's.
-	std::vector<ptrig_fast> fast_ways() const;
-	/// One side of a session with what XDP has counted since TC last looked.
-	ptrig_session with_fast(ptrig_session session) const;
+	/// The gateway knows this MAC address for a LAN address, until the test is over.
+	void knows(const std::string &address, const std::string &mac);
 	/// The next packet is the one a second that is looked at.
 	void look_due() { age_session(seconds(1)); }
 
@@ -156,9 +154,10 @@ protected:
 private:
 	void check_usage(const std::vector<Pair> &pairs) const;
 	void check_ports(const std::vector<Pair> &pairs) const;
-	void check_hairpins(const std::vector<Pair> &pairs) const;
+	void check_entries(const std::vector<Pair> &pairs) const;
 	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
 	Datapath *dp_ = nullptr;
+	std::vector<std::string> known_;
 	std::unique_ptr<Datapath> own_;
 	std::map<std::string, RuleIdentity> identities_;
 	std::vector<std::uint32_t> slot_counters_;

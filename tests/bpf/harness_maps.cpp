@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
 
 #include "loader/program.h"
 
@@ -41,13 +40,10 @@ struct Bytewise {
 
 ptrig_session_key mirror(const ptrig_session_key &key, const ptrig_session &s) {
 	ptrig_session_key other = key;
-	if (key.side == PTRIG_SIDE_WAN) {
-		other.saddr = s.addr, other.daddr = key.saddr, other.sport = s.port, other.dport = key.sport;
-		other.side = PTRIG_SIDE_LAN;
-	} else {
-		other.saddr = key.daddr, other.daddr = s.addr, other.sport = key.dport, other.dport = s.port;
-		other.side = PTRIG_SIDE_WAN;
-	}
+	const bool wan = key.side == PTRIG_SIDE_WAN;
+	other.saddr = wan ? s.addr : s.peer, other.sport = wan ? s.port : s.peer_port;
+	other.daddr = wan ? s.peer : s.addr, other.dport = wan ? s.peer_port : s.port;
+	other.side = wan ? PTRIG_SIDE_LAN : PTRIG_SIDE_WAN;
 	return other;
 }
 
@@ -95,7 +91,7 @@ void DatapathTest::use_maps() {
 	identities_.clear();
 	slot_counters_.clear();
 	next_set_ = 1;
-	const ptrig_state state{.abi = PTRIG_ABI};
+	const ptrig_state state{.abi = PTRIG_ABI, .nat_ready = 1};
 	must(dp_->map<std::uint32_t, ptrig_state>("pt_state").update(0, state));
 	interface("lan0", PTRIG_IFACE_LAN);
 	interface("lan1", PTRIG_IFACE_LAN);
@@ -166,39 +162,22 @@ void DatapathTest::interface(const std::string &name, std::uint32_t flags, std::
 	must(dp_->map<std::uint32_t, ptrig_iface>("pt_ifaces").update(ifindex(name), {flags, mtu}));
 }
 
-void DatapathTest::with_xdp() {
-	static const Fd pass = xdp_pass();
-	auto devs = dp_->map<std::uint32_t, std::uint32_t>("pt_devs");
-	for (const std::string dev : {"lan0", "wan0"}) {
-		interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | PTRIG_IFACE_XDP);
-		must(devs.update(ifindex(dev), ifindex(dev)));
-		const int index = static_cast<int>(ifindex(dev));
-		if (const int rc = bpf_xdp_attach(index, pass.get(), XDP_FLAGS_DRV_MODE, nullptr); rc < 0)
-			throw std::runtime_error("attach XDP to " + dev + ": " + std::strerror(-rc));
-	}
-}
-
-void DatapathTest::without_xdp() {
-	for (const std::string dev : {"lan0", "wan0"})
-		if (in_world())
-			bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
-}
-
 void DatapathTest::wan_address(const std::string &dev, const std::string &address, bool there) {
 	auto addresses = dp_->map<ptrig_wan_key, std::uint32_t>("pt_wan_addrs");
 	const ptrig_wan_key key{ifindex(dev), be(address)};
 	must(there ? addresses.update(key, 1) : addresses.erase(key));
 }
 
-std::optional<ptrig_lease> DatapathTest::lease(const std::string &rule, const std::string &remote) const {
-	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote)};
+std::optional<ptrig_lease> DatapathTest::lease(const std::string &rule, const std::string &remote,
+					       const std::string &wan) const {
+	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote), be(wan)};
 	return must(dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases").lookup(key));
 }
 
 void DatapathTest::edit_lease(const std::string &rule, const std::function<void(ptrig_lease &)> &edit,
 			      const std::string &remote) {
 	auto leases = dp_->map<ptrig_lease_key, ptrig_lease>("pt_leases");
-	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote)};
+	const ptrig_lease_key key{rule_id(rule), remote.empty() ? 0 : be(remote), be(kWan)};
 	auto value = must(leases.lookup(key));
 	ASSERT_TRUE(value) << "no lease of " << rule;
 	edit(*value);
@@ -255,38 +234,6 @@ void DatapathTest::edit_session(const std::function<void(Pair &)> &edit) {
 	must(map.update(pair.wan_key, pair.wan, BPF_EXIST));
 }
 
-void DatapathTest::age_fast(nanoseconds by) {
-	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
-	const auto buckets = dp_->fast();
-	for (std::size_t i = 0; i < buckets.size(); i++)
-		for (ptrig_fast &way : buckets[i].way)
-			way.until -= way.to ? ticks : 0;
-	const auto hops = dp_->memory<ptrig_hop>("pt_hops");
-	for (std::size_t i = 0; i < hops.size(); i++)
-		hops[i].until -= hops[i].oif ? ticks : 0;
-}
-
-std::vector<ptrig_fast> DatapathTest::fast_ways() const {
-	const auto buckets = dp_->fast();
-	std::vector<ptrig_fast> used;
-	for (std::size_t i = 0; i < buckets.size(); i++)
-		for (const ptrig_fast &way : buckets[i].way)
-			if (way.to)
-				used.push_back(way);
-	return used;
-}
-
-ptrig_session DatapathTest::with_fast(ptrig_session session) const {
-	if (!session.fast)
-		return session;
-	const auto buckets = dp_->fast();
-	const std::uint32_t way = session.fast - 1;
-	const std::uint64_t more = buckets[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
-	session.packets += more >> PTRIG_FAST_BYTES_BITS;
-	session.bytes += more & ((std::uint64_t{1} << PTRIG_FAST_BYTES_BITS) - 1);
-	return session;
-}
-
 void DatapathTest::age_sessions(nanoseconds by) {
 	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
 	auto map = dp_->map<ptrig_session_key, ptrig_session>("pt_sessions");
@@ -296,16 +243,15 @@ void DatapathTest::age_sessions(nanoseconds by) {
 		value.checked -= ticks;
 		must(map.update(key, value, BPF_EXIST));
 	}
-	age_fast(by);
 }
 
 void DatapathTest::age_session(nanoseconds by) {
 	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
-	age_fast(by);
 	edit_session([&](Pair &pair) {
 		for (ptrig_session *side : {&pair.lan, &pair.wan}) {
 			side->seen_ns -= static_cast<std::uint64_t>(by.count());
 			side->checked -= ticks;
+			side->heard -= ticks;
 		}
 	});
 }

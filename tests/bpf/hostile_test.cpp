@@ -1,6 +1,6 @@
-// Frames that were right once, and a few random changes: bits, lengths, cut short, made longer, pieced together. What
-// is not rewritten goes on as it came (run() demands it), what is rewritten changes where it may and by as much as it
-// must, and nothing that was never allowed comes into being. PTRIG_HOSTILE_SEED and PTRIG_HOSTILE_FRAMES.
+// Frames that were right once, and a few random changes: bits, lengths, cut short, made longer, pieced together. They
+// go on as they came (run() demands it), and nothing that was never allowed comes into being. PTRIG_HOSTILE_SEED and
+// PTRIG_HOSTILE_FRAMES.
 #include <algorithm>
 #include <cstdlib>
 #include <random>
@@ -29,88 +29,14 @@ std::uint32_t field(const Bytes &bytes, std::size_t at, std::size_t size) {
 Bytes slice(const Bytes &bytes, std::size_t from, std::size_t to) {
 	return {bytes.begin() + static_cast<std::ptrdiff_t>(from), bytes.begin() + static_cast<std::ptrdiff_t>(to)};
 }
-/// In one's complement arithmetic 0 and 0xffff are the same number.
-bool is_same_sum(std::uint16_t a, std::uint16_t b) {
-	return a % 0xffff == b % 0xffff;
-}
-
-/// A frame that was rewritten, before and after; each check says what is wrong, or nothing.
-class Rewritten {
-public:
-	Rewritten(const Bytes &before, const Bytes &after) : before_(before), after_(after) {}
-
-	std::string fault(bool sent_on) const {
-		if (before_.size() != after_.size())
-			return "another length";
-		const std::size_t l4 = kEth + (before_[kEth] & 0xfU) * 4U, end = kEth + field(before_, kEth + 2, 2);
-		if (end > before_.size() || l4 + 8 > end)
-			return "rewritten although cut short";
-		const bool icmp = before_[kEth + 9] == IPPROTO_ICMP;
-		if (icmp ? !is_quote_alone_changed(l4, end) : !are_ports_alone_changed(l4, end))
-			return "a byte that is nobody's business has changed";
-		if (sent_on && (before_[kEth + 8] < 2 || after_[kEth + 8] != before_[kEth + 8] - 1))
-			return "the time to live did not fall by one";
-		if (!is_same_sum(ones_sum(slice(before_, kEth, l4)), ones_sum(slice(after_, kEth, l4))))
-			return "the IP checksum became right or wrong";
-		return icmp || is_transport_sum_kept(l4, end) ? "" : "the transport checksum became right or wrong";
-	}
-
-private:
-	bool is_header_kept(std::size_t l4) const {
-		for (std::size_t i = kEth - 2; i < l4; i++)
-			if (const std::size_t at = i - kEth; i < kEth || at < 8 || at == 9 || at >= 20)
-				if (before_[i] != after_[i])
-					return false;
-		return true;
-	}
-	bool are_ports_alone_changed(std::size_t l4, std::size_t end) const {
-		const std::size_t check = before_[kEth + 9] == IPPROTO_TCP ? 16 : 6;
-		for (std::size_t i = l4 + 4; i < before_.size(); i++)
-			if (before_[i] != after_[i] && (i >= end || (i - l4 != check && i - l4 != check + 1)))
-				return false;
-		return is_header_kept(l4);
-	}
-	bool is_quote_alone_changed(std::size_t l4, std::size_t end) const {
-		const std::size_t quoted = l4 + 8 + (before_.at(l4 + 8) & 0xfU) * 4U;
-		for (std::size_t i = l4; i < before_.size(); i++)
-			if (before_[i] != after_[i] && (i >= end || i < l4 + 2 || i >= quoted + 18))
-				return false;
-		return is_header_kept(l4);
-	}
-	std::uint16_t transport_sum(const Bytes &bytes, std::size_t l4, std::size_t end) const {
-		const std::uint32_t pseudo = bytes[kEth + 9] + static_cast<std::uint32_t>(end - l4) +
-					     ones_sum(slice(bytes, kEth + 12, kEth + 20));
-		return ones_sum(slice(bytes, l4, end), pseudo);
-	}
-	bool is_transport_sum_kept(std::size_t l4, std::size_t end) const {
-		if (before_[kEth + 9] == IPPROTO_UDP && field(before_, l4 + 6, 2) == 0)
-			return field(after_, l4 + 6, 2) == 0;
-		return is_same_sum(transport_sum(before_, l4, end), transport_sum(after_, l4, end));
-	}
-
-	const Bytes &before_, &after_;
-};
-
 class Hostile : public DatapathTest {
 protected:
-	void SetUp() override {
-		DatapathTest::SetUp();
-		if (IsSkipped() || HasFatalFailure())
-			return;
-		with_xdp();
-	}
-	void TearDown() override {
-		without_xdp();
-		forget_flows();
-		DatapathTest::TearDown();
-	}
-
 	static std::uint64_t setting(const char *name, std::uint64_t otherwise) {
 		const char *text = std::getenv(name);
 		return text ? std::strtoull(text, nullptr, 10) : otherwise;
 	}
 	std::size_t pick(std::size_t n) { return random_() % n; }
-	/// The lease and its sessions anew, known to XDP.
+	/// The lease and its sessions anew.
 	void renew();
 	static std::vector<Seed> seeds();
 	Bytes changed(const std::vector<Seed> &seeds, const Seed &seed);
@@ -262,34 +188,26 @@ TEST_F(Hostile, ChangedFrames) {
 	const std::uint64_t seed = setting("PTRIG_HOSTILE_SEED", 1), frames = setting("PTRIG_HOSTILE_FRAMES", 40000);
 	random_.seed(seed);
 	const std::vector<Seed> from = seeds();
-	std::size_t rewritten = 0;
+	std::size_t sessions_like = 0;
 	for (std::uint64_t n = 0; n < frames; n++) {
 		if (n % 200 == 0)
 			renew();
 		const Seed &one = from[pick(from.size())];
 		const Packet in(changed(from, one));
-		const auto tc_index = static_cast<std::uint16_t>(one.hook == Hook::kWanOut ? pick(8) : 0);
-		Packet out;
-		const auto reason = run(one.hook, one.dev, in, &out,
+		const auto reason = run(one.hook, one.dev, in, nullptr,
 					one.hook == Hook::kWanOut   ? "lan0"
 					: one.hook == Hook::kLanOut ? "wan0"
-								    : "",
-					tc_index);
+								    : "");
 		const Kind kind = kind_of(reason);
-		std::string fault;
-		if (kind == Kind::UP || kind == Kind::REDIRECT) {
-			rewritten++;
-			fault = Rewritten(in.bytes(), out.bytes()).fault(kind == Kind::REDIRECT);
-		}
+		if (kind == Kind::ENTRY || kind == Kind::GRANT)
+			sessions_like++;
 		if (n % 100 == 99)
 			expect_nobody_elses();
-		if (!fault.empty())
-			ADD_FAILURE() << fault << '\n' << ::testing::PrintToString(out);
 		ASSERT_FALSE(HasFailure())
 			<< "PTRIG_HOSTILE_SEED=" << seed << " frame " << n << ' ' << name_of(reason) << '\n'
 			<< ::testing::PrintToString(in);
 	}
-	EXPECT_GT(rewritten, frames / 20) << "hardly any was still like a session's";
+	EXPECT_GT(sessions_like, frames / 20) << "hardly any was still like a session's";
 }
 
 } // namespace

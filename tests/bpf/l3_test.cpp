@@ -16,11 +16,10 @@ const Ip4 kTunHostToRemote{.src = kTunHost, .dst = kTunRemote},
 
 class L3 : public DatapathTest {
 protected:
-	enum ptrig_reason tun_lan_in(const Packet &in, Packet *out = nullptr) {
-		return run(Hook::kLanIn, "tunl", in, out);
-	}
-	enum ptrig_reason tun_wan_in(const Packet &in, Packet *out = nullptr) {
-		return run(Hook::kWanIn, "tunw", in, out);
+	enum ptrig_reason tun_lan_in(const Packet &in, Packet *out = nullptr) { return through(in, kTunnels, out); }
+	/// `to`: the LAN device by which the host is reached.
+	enum ptrig_reason tun_wan_in(const Packet &in, Packet *out = nullptr, const std::string &to = "tunl") {
+		return from_wan("tunw", in, out, to);
 	}
 	static const Way kTunnels;
 };
@@ -40,8 +39,9 @@ TEST_F(L3, Parsing) {
 TEST_F(L3, FromTunnelToTunnel) {
 	apply({media()});
 	ASSERT_EQ(trigger({kTunHost, ""}, kInvite, kTunRemote, kTunnels), PTRIG_GRANTED);
-	EXPECT_EQ(lease("media")->info.flags & PTRIG_LEASE_ONLINK, 0U) << "there is no MAC to know it by";
-	EXPECT_EQ(lease("media")->info.wan, be(kTunWan));
+	const auto granted = lease("media", "", kTunWan);
+	ASSERT_TRUE(granted);
+	EXPECT_EQ(granted->info.flags & PTRIG_LEASE_ONLINK, 0U) << "there is no MAC to know it by";
 	Packet out;
 	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / kKnock / "into it", &out), PTRIG_OPENED);
 	EXPECT_EQ(out, kTunRemoteToHost / kKnock / "into it");
@@ -53,24 +53,21 @@ TEST_F(L3, FromTunnelToTunnel) {
 		EXPECT_EQ(tun_lan_in(kTunHostToRemote / kReply / "out of it", &out), PTRIG_FORWARDED);
 		EXPECT_EQ(out, kTunWanToRemote / kReply / "out of it");
 	}
-	EXPECT_TRUE(session().wan.flags & PTRIG_SESSION_L3);
 }
 
 TEST_F(L3, FromEthernetToTunnel) {
-	// ppp0 as WAN: the frame loses its Ethernet header on the way out (bpf_redirect to such a device does that).
+	// ppp0 as WAN.
 	apply({media()});
 	const Way way{.wan = "tunw", .wan_address = kTunWan};
 	ASSERT_EQ(trigger(kA, kInvite, kTunRemote, way), PTRIG_GRANTED);
 	Packet out;
-	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / kKnock / "into it", &out), PTRIG_OPENED);
+	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / kKnock / "into it", &out, "lan0"), PTRIG_OPENED);
 	const Ip4 to_host{.src = kTunRemote, .dst = kHost, .ttl = 63};
-	EXPECT_EQ(l3(out), to_host / kKnock / "into it") << "an Ethernet header has been put before it";
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kTunRemote} / kReply / "out of it", &out),
+	EXPECT_EQ(l3(out), to_host / kKnock / "into it");
+	EXPECT_EQ(through(kFromHost / Ip4{.src = kHost, .dst = kTunRemote} / kReply / "out of it", way, &out),
 		  PTRIG_ESTABLISHED);
-	EXPECT_EQ(l3(out), kTunWanToRemote / kReply / "out of it");
+	EXPECT_EQ(out, kTunWanToRemote / kReply / "out of it");
 	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / kKnock / "into it"), PTRIG_FORWARDED);
-	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / kKnock / "into it", &out), PTRIG_FORWARDED);
-	EXPECT_EQ(out, kToHost / to_host / kKnock / "into it") << "by the cached hop";
 }
 
 TEST_F(L3, FromTunnelToEthernet) {
@@ -81,9 +78,9 @@ TEST_F(L3, FromTunnelToEthernet) {
 	Packet out;
 	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kKnock / "into it", &out), PTRIG_OPENED);
 	EXPECT_EQ(l3(out), (Ip4{.src = kRemote, .dst = kTunHost, .ttl = 63} / kKnock / "into it"));
-	EXPECT_EQ(tun_lan_in(Ip4{.src = kTunHost, .dst = kRemote} / kReply / "out of it", &out), PTRIG_ESTABLISHED);
+	EXPECT_EQ(through(Ip4{.src = kTunHost, .dst = kRemote} / kReply / "out of it", way, &out), PTRIG_ESTABLISHED);
 	EXPECT_EQ(l3(out), kWanToRemote / kReply / "out of it");
-	EXPECT_EQ(tun_lan_in(Ip4{.src = kTunHost, .dst = kRemote} / kReply / "out of it", &out), PTRIG_FORWARDED);
+	EXPECT_EQ(through(Ip4{.src = kTunHost, .dst = kRemote} / kReply / "out of it", way, &out), PTRIG_FORWARDED);
 	EXPECT_EQ(out, kToRemote / kWanToRemote / kReply / "out of it");
 }
 
@@ -109,25 +106,8 @@ TEST_F(L3, OwnPort) {
 	apply({media()});
 	ASSERT_EQ(trigger({kTunHost, ""}, kInvite, kTunRemote, kTunnels), PTRIG_GRANTED);
 	Packet out;
-	EXPECT_EQ(tun_lan_in(kTunHostToRemote / kReply / "payload", &out), PTRIG_OPENED);
+	EXPECT_EQ(tun_lan_in(kTunHostToRemote / kReply / "payload", &out), PTRIG_OWN_PORT);
 	EXPECT_EQ(out, kTunWanToRemote / kReply / "payload");
-}
-
-TEST_F(L3, TtlAndMtu) {
-	apply({media()});
-	ASSERT_EQ(trigger({kTunHost, ""}, kInvite, kTunRemote, kTunnels), PTRIG_GRANTED);
-	Packet out;
-	Ip4 from = kTunRemoteToWan, to = kTunRemoteToHost;
-	from.ttl = to.ttl = 1;
-	EXPECT_EQ(tun_wan_in(from / kKnock / "payload", &out), PTRIG_TTL_EXPIRED_UP);
-	EXPECT_EQ(out, to / kKnock / "payload");
-	interface("tunl", PTRIG_IFACE_LAN | PTRIG_IFACE_L3, 1280);
-	from.ttl = to.ttl = 64;
-	EXPECT_EQ(tun_wan_in(from / kKnock / Fill{1253}, &out), PTRIG_TOO_BIG_UP);
-	EXPECT_EQ(out, to / kKnock / Fill{1253});
-	to.ttl = 63;
-	EXPECT_EQ(tun_wan_in(from / kKnock / Fill{1252}, &out), PTRIG_HALF_OPEN);
-	EXPECT_EQ(out, to / kKnock / Fill{1252});
 }
 
 } // namespace

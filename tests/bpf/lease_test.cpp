@@ -198,6 +198,11 @@ TEST_F(Lease, ContactedIsALeasePerRemote) {
 TEST_F(Lease, RenumberedHostTakesItsLeaseAlong) {
 	held_by_a(media(), minutes(3));
 	const auto before = *lease("media");
+	EXPECT_EQ(trigger({kStranger, kHostMac}, kInvite), PTRIG_HELD) << "one frame proves nothing";
+	events();
+	knows(kStranger, kHostMac);
+	EXPECT_EQ(trigger({"192.168.88.11", kHostMac}, kInvite, kRemote, {.lan = "lan1"}), PTRIG_HELD)
+		<< "a MAC address is somebody on one LAN only";
 	EXPECT_EQ(trigger({kStranger, kHostMac}, kInvite), PTRIG_MOVED);
 	const auto after = *lease("media");
 	EXPECT_EQ(after.info.host, be(kStranger));
@@ -289,6 +294,7 @@ TEST_F(Lease, QuotaAtATakeover) {
 TEST_F(Lease, MovedAtTheQuota) {
 	config_.limits.leases_per_host = 1;
 	held_by_a(media(), minutes(1));
+	knows(kStranger, kHostMac);
 	EXPECT_EQ(trigger({kStranger, kHostMac}, kInvite), PTRIG_MOVED) << "the new address has none yet";
 }
 

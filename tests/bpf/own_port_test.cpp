@@ -1,13 +1,18 @@
-// The host's own packets from an open port: the port looks the same to every remote (RFC 4787 REQ-1).
+// The host's own packets from an open port of its lease: ordinary packets of the kernel's, until one leaves by another
+// port than the lease's. Then its entry is swapped, so that the port looks the same to every remote (RFC 4787 REQ-1).
 #include <arpa/inet.h>
+#include <netinet/in.h>
 
 #include "tests/bpf/harness.h"
+#include "tests/bpf/kernel.h"
 
 namespace ptrig::test {
 namespace {
 
 const Packet kInvite = Udp{.sport = 5060, .dport = 5060} / "INVITE";
 const Packet kOut = kFromHost / kHostToRemote / kReply / "out", kIn = kFromRemote / kRemoteToWan / kKnock / "in";
+const Way kTun{.wan = "tunw", .wan_address = kTunWan};
+constexpr std::uint32_t kSeenReply = 1U << 1, kHelper = 1U << 13;
 
 /// From 5060 to 5060, which is also open.
 Rule sip() {
@@ -15,43 +20,65 @@ Rule sip() {
 	rule.open = {open(udp(5060))};
 	return rule;
 }
+/// WAN 6000-6010/udp lead to the host's 7000-7010.
+Rule mapped() {
+	Rule rule = media();
+	rule.open = {open(udp(6000, 6010), 7000)};
+	return rule;
+}
+/// WAN 50000-50010/tcp lead to the host's 60000-60010.
+Rule mapped_tcp() {
+	Rule rule = ident();
+	rule.open = {open(test::tcp(50000, 50010), 60000)};
+	return rule;
+}
 
 class OwnPort : public DatapathTest {
 protected:
-	/// The host's packet at LAN ingress, for `reason`, and what it then is at WAN egress; NO_CANDIDATE: nothing.
-	enum ptrig_reason sends(const Packet &l4, enum ptrig_reason reason) {
-		const std::uint32_t noted = usage().next_cand;
-		Packet out;
-		EXPECT_EQ(lan_in(kFromHost / kHostToRemote / l4, &out), reason);
-		if (usage().next_cand == noted)
-			return PTRIG_NO_CANDIDATE;
-		return wan_out(Eth{} / l3(out), static_cast<std::uint16_t>(1 + noted % (PTRIG_CANDS - 1)));
+	static Tuple tuple(const Packet &packet) { return *tuple_of(packet.bytes(), 14); }
+	static test_entry entry(const Packet &packet) { return entry_of(tuple(packet)); }
+	/// The entry by which the kernel would let this packet of the host's leave.
+	static void leaves_by(const Packet &packet, std::uint16_t port, std::uint32_t status = 0) {
+		const Tuple t = tuple(packet);
+		ASSERT_TRUE(make_entry({.proto = t.proto,
+					.tuple = t.tuple,
+					.from = be(kWan),
+					.from_port = htons(port),
+					.status = status})
+				    .found);
+		ASSERT_EQ(entry(packet).status & status, status);
+	}
+	/// One way only: as the packet is at WAN egress by the entry it has, or that masquerade makes.
+	enum ptrig_reason once(const Packet &in, Packet *out) {
+		EXPECT_EQ(run(Hook::kLanIn, "lan0", in), PTRIG_CANDIDATE);
+		test_entry by = entry(in);
+		if (!by.found)
+			by = masquerade(tuple(in), kWan);
+		const Bytes left = forwarded(in.bytes(), 14, by, true, false);
+		return run(Hook::kWanOut, "wan0", Packet(left), out, "lan0");
 	}
 };
 
-TEST_F(OwnPort, OpensASession) {
+TEST_F(OwnPort, TheKernelKeepsThePortAndNothingIsMade) {
 	granted({media()});
+	forget_flows();
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", kOut), PTRIG_CANDIDATE);
+	EXPECT_FALSE(entry(kOut).found) << "LAN ingress makes no entry";
 	Packet out;
-	EXPECT_EQ(lan_in(kOut, &out), PTRIG_OPENED);
-	EXPECT_EQ(l3(out), kWanToRemote / kReply / "out");
-	const Pair pair = session();
-	EXPECT_FALSE(pair.halfopen);
-	EXPECT_EQ(pair.lan.state, PTRIG_SESSION_ESTABLISHED);
-	EXPECT_TRUE(pair.lan.flags & PTRIG_SESSION_OWN);
-	EXPECT_EQ(pair.lan.packets, 1U);
-	EXPECT_EQ(lease("media")->sessions, 1U);
-	EXPECT_EQ(lan_in(kOut, &out), PTRIG_FORWARDED);
+	EXPECT_EQ(lan_in(kOut, &out), PTRIG_OWN_PORT);
 	EXPECT_EQ(out, kToRemote / kWanToRemote / kReply / "out");
-	EXPECT_EQ(wan_in(kIn, &out), PTRIG_FORWARDED);
-	EXPECT_EQ(l3(out), kRemoteToHost / kKnock / "in");
+	EXPECT_TRUE(sessions().empty());
+	EXPECT_EQ(lease("media")->sessions, 0U);
+	EXPECT_EQ(wan_in(kIn), PTRIG_FLOW_KNOWN) << "the answer is the kernel's";
 }
 
 TEST_F(OwnPort, TheSamePortToEveryRemote) {
-	granted({media()});
+	granted({mapped()});
 	for (const std::string &remote : {kRemote, kRemote2, kFar}) {
 		Packet out;
-		EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = remote} / kReply, &out), PTRIG_OPENED);
-		EXPECT_EQ(l3(out), (Ip4{.src = kWan, .dst = remote, .ttl = 63} / kReply));
+		EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = remote} / Udp{.sport = 7003, .dport = 9}, &out),
+			  PTRIG_SWAPPED);
+		EXPECT_EQ(l3(out), (Ip4{.src = kWan, .dst = remote, .ttl = 63} / Udp{.sport = 6003, .dport = 9}));
 	}
 }
 
@@ -59,184 +86,251 @@ TEST_F(OwnPort, NothingTowardsAddressesThatAreNoMachines) {
 	granted({media()});
 	for (const char *to : {"224.0.0.251", "239.1.2.3", "255.255.255.255", "127.0.0.1", "0.1.2.3", "240.0.0.1"})
 		EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = to} / kReply), PTRIG_NOT_TRIGGER) << to;
-	EXPECT_TRUE(sessions().empty());
 }
 
 TEST_F(OwnPort, Mapped) {
-	Rule rule = media();
-	rule.open = {open(udp(6000, 6010), 7000)};
-	granted({rule});
+	granted({mapped()});
+	const Packet in = kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 9} / "payload",
+		     wanted = kToRemote / kWanToRemote / Udp{.sport = 6003, .dport = 9} / "payload";
 	Packet out;
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 9}, &out), PTRIG_OPENED);
-	EXPECT_EQ(l3(out), (kWanToRemote / Udp{.sport = 6003, .dport = 9}));
+	EXPECT_EQ(lan_in(in, &out), PTRIG_SWAPPED);
+	EXPECT_EQ(out, wanted) << "the very first packet";
+	EXPECT_EQ(ntohs(entry(in).reply.dport), 6003);
+	EXPECT_EQ(lan_in(in, &out), PTRIG_OWN_PORT);
+	EXPECT_EQ(out, wanted) << "by its entry";
 	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 6003, .dport = 9}), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 9, .dport = 6003}), PTRIG_FLOW_KNOWN);
 }
 
-TEST_F(OwnPort, Tcp) {
-	Rule rule = ident();
-	rule.open = {open(test::tcp(50000, 50010))};
-	granted({rule});
-	const test::Tcp syn{.sport = 50000, .dport = 9}, ack{.sport = 50000, .dport = 9, .flags = kAck},
-		answer{.sport = 9, .dport = 50000, .flags = kSyn | kAck};
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / ack), PTRIG_NOT_TRIGGER) << "begins with a SYN";
+TEST_F(OwnPort, ChecksumsOfASwappedPacket) {
+	granted({mapped()});
+	std::uint16_t port = 100;
+	for (const Csum csum : {kRight, kZero, kWrong})
+		for (std::size_t n = 0; n < 20; n++) {
+			Udp before{.sport = 7003, .dport = ++port, .csum = csum}, after = before;
+			after.sport = 6003;
+			Packet out;
+			EXPECT_EQ(lan_in(kFromHost / kHostToRemote / before / Fill{n}, &out), PTRIG_SWAPPED);
+			EXPECT_EQ(out, kToRemote / kWanToRemote / after / Fill{n});
+		}
+}
+
+TEST_F(OwnPort, ThePacketThatTriggersIsSwappedToo) {
+	Rule rule = sip();
+	rule.open = {open(udp(6000), 5060)};
+	apply({rule});
 	Packet out;
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / syn, &out), PTRIG_OPENED);
-	EXPECT_EQ(l3(out), kWanToRemote / syn);
-	EXPECT_EQ(session().lan.state, PTRIG_SESSION_TRANSITORY);
-	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / answer), PTRIG_FORWARDED);
-	EXPECT_EQ(session().lan.state, PTRIG_SESSION_TRANSITORY);
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / ack), PTRIG_FORWARDED);
-	EXPECT_EQ(session().lan.state, PTRIG_SESSION_ESTABLISHED);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite, &out), PTRIG_SWAPPED);
+	EXPECT_EQ(out, (kToRemote / kWanToRemote / Udp{.sport = 6000, .dport = 5060} / "INVITE"));
+	ASSERT_TRUE(lease("media"));
+	EXPECT_EQ(lease("media")->info.state, PTRIG_LEASE_LIVE);
+	EXPECT_EQ(hits("media").granted, 1U);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite, &out), PTRIG_REFRESHED);
+	EXPECT_EQ(out, (kToRemote / kWanToRemote / Udp{.sport = 6000, .dport = 5060} / "INVITE"));
+}
+
+TEST_F(OwnPort, ASynIsGivenBackAndLeavesByTheLeasesPort) {
+	granted({mapped_tcp()});
+	const Packet syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = 9},
+		     wanted = kToRemote / kWanToRemote / test::Tcp{.sport = 50003, .dport = 9};
+	Packet out;
+	EXPECT_EQ(once(syn, &out), PTRIG_SWAPPED_SYN);
+	EXPECT_EQ(out, syn) << "as it came from its host, its time to live too";
+	EXPECT_EQ(once(out, &out), PTRIG_OWN_PORT);
+	EXPECT_EQ(out, wanted);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / test::Tcp{.sport = 60004, .dport = 9}, &out), PTRIG_SWAPPED_SYN);
+	EXPECT_EQ(l3(out), (kWanToRemote / test::Tcp{.sport = 50004, .dport = 9})) << "both ways at once";
+}
+
+TEST_F(OwnPort, ASynIsNeverGivenBackTwice) {
+	granted({mapped_tcp()});
+	const Packet syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = 9};
+	Packet out;
+	ASSERT_EQ(once(syn, &out), PTRIG_SWAPPED_SYN);
+	forget_entry(tuple(syn)); // somebody gives it another port whatever is done
+	EXPECT_EQ(once(syn, &out), PTRIG_NOT_SWAPPED);
+	EXPECT_EQ(l3(out), (kWanToRemote / test::Tcp{.sport = 60003, .dport = 9})) << "it leaves as it is";
+	EXPECT_EQ(once(syn, &out), PTRIG_NOT_SWAPPED);
+}
+
+TEST_F(OwnPort, OfTcpOnlyTheFirstSyn) {
+	granted({mapped_tcp()});
+	for (const std::uint8_t flags : {kAck, std::uint8_t(kSyn | kAck), std::uint8_t(kSyn | kFin)}) {
+		const auto port = static_cast<std::uint16_t>(9 + flags);
+		EXPECT_EQ(lan_in(kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = port, .flags = flags}),
+			  PTRIG_NOT_SWAPPED);
+	}
+}
+
+TEST_F(OwnPort, NeverAnAnsweredEntryOrOneWithAHelper) {
+	granted({mapped(), mapped_tcp()});
+	ASSERT_EQ(trigger(kA, test::Tcp{.dport = 6667}), PTRIG_GRANTED);
+	std::uint16_t port = 100;
+	for (const std::uint32_t status : {kSeenReply, kHelper}) {
+		const Packet datagram = kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = ++port},
+			     syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = port};
+		leaves_by(datagram, 7003, status);
+		leaves_by(syn, 60003, status);
+		Packet out;
+		EXPECT_EQ(lan_in(datagram, &out), PTRIG_NOT_SWAPPED);
+		EXPECT_EQ(l3(out), (kWanToRemote / Udp{.sport = 7003, .dport = port}));
+		EXPECT_EQ(lan_in(syn), PTRIG_NOT_SWAPPED);
+		EXPECT_EQ(ntohs(entry(datagram).reply.dport), 7003) << "its entry is left alone";
+	}
+}
+
+TEST_F(OwnPort, AnEarlierProbeOfTheRemotesIsForgotten) {
+	granted({media()});
+	const Tuple probe = tuple(kIn);
+	ASSERT_TRUE(make_entry({.proto = probe.proto, .tuple = probe.tuple}).found);
+	Packet out;
+	EXPECT_EQ(lan_in(kOut, &out), PTRIG_SWAPPED) << "masquerade found the port taken";
+	EXPECT_EQ(out, kToRemote / kWanToRemote / kReply / "out");
+	EXPECT_TRUE(entry(kIn).is_reply);
+}
+
+TEST_F(OwnPort, WhatIsAnothersIsLeftAlone) {
+	granted({media()});
+	const Packet others = kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply;
+	ASSERT_TRUE(masquerade(tuple(others), kWan).found);
+	Packet out;
+	EXPECT_EQ(lan_in(kOut, &out), PTRIG_NOT_SWAPPED) << "another host's flow";
+	EXPECT_NE(l3(out), kWanToRemote / kReply / "out");
+	EXPECT_EQ(ntohs(entry(others).reply.dport), 16384);
+	apply({mapped()}, 1);
+	ASSERT_EQ(trigger(kA, Udp{.dport = 5060}), PTRIG_GRANTED);
+	const Fd socket = socket_at(Ns::kGateway, SOCK_DGRAM, kWan, 6003);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 9}), PTRIG_NOT_SWAPPED)
+		<< "a socket of the gateway's";
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 7004, .dport = 9}), PTRIG_SWAPPED);
+}
+
+TEST_F(OwnPort, ADestinationThatTheAdministratorChangedStaysChanged) {
+	granted({mapped()});
+	const Packet in = kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 53} / "query";
+	const Tuple t = tuple(in);
+	ASSERT_TRUE(make_entry({.proto = t.proto,
+				.tuple = t.tuple,
+				.from = be(kWan),
+				.to = be(kRemote2),
+				.from_port = htons(7003),
+				.to_port = htons(5353)})
+			    .found);
+	Packet out;
+	EXPECT_EQ(lan_in(in, &out), PTRIG_SWAPPED);
+	EXPECT_EQ(l3(out),
+		  (Ip4{.src = kWan, .dst = kRemote2, .ttl = 63} / Udp{.sport = 6003, .dport = 5353} / "query"));
+	EXPECT_EQ(entry(in).reply.saddr, be(kRemote2));
+	EXPECT_EQ(ntohs(entry(in).reply.sport), 5353);
+	EXPECT_EQ(ntohs(entry(in).reply.dport), 6003);
+	forget_entry(t);
+}
+
+TEST_F(OwnPort, ASynWhoseDestinationWasChangedIsGivenBackAsItCame) {
+	granted({mapped_tcp()});
+	const Packet syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = 80};
+	const Tuple t = tuple(syn);
+	ASSERT_TRUE(make_entry({.proto = t.proto,
+				.tuple = t.tuple,
+				.from = be(kWan),
+				.to = be(kRemote2),
+				.from_port = htons(60003),
+				.to_port = htons(3128)})
+			    .found);
+	Packet out;
+	EXPECT_EQ(once(syn, &out), PTRIG_SWAPPED_SYN);
+	EXPECT_EQ(out, syn);
+	EXPECT_EQ(once(out, &out), PTRIG_OWN_PORT);
+	EXPECT_EQ(l3(out), (Ip4{.src = kWan, .dst = kRemote2, .ttl = 63} / test::Tcp{.sport = 50003, .dport = 3128}));
+	forget_entry(t);
+}
+
+TEST_F(OwnPort, ByAWanWithoutEthernetHeader) {
+	apply({mapped(), mapped_tcp()});
+	ASSERT_EQ(trigger(kA, kInvite, kTunRemote, kTun), PTRIG_GRANTED);
+	ASSERT_EQ(trigger(kA, test::Tcp{.dport = 6667}, kTunRemote, kTun), PTRIG_GRANTED);
+	const Ip4 from_host{.src = kHost, .dst = kTunRemote}, from_wan{.src = kTunWan, .dst = kTunRemote, .ttl = 63};
+	Packet out;
+	EXPECT_EQ(through(kFromHost / from_host / Udp{.sport = 7003, .dport = 9} / "payload", kTun, &out),
+		  PTRIG_SWAPPED);
+	EXPECT_EQ(out, (from_wan / Udp{.sport = 6003, .dport = 9} / "payload"));
+	const Packet syn = kFromHost / from_host / test::Tcp{.sport = 60003, .dport = 9};
+	EXPECT_EQ(through(syn, kTun, &out), PTRIG_SWAPPED_SYN) << "an Ethernet header has been put before it";
+	EXPECT_EQ(out, (from_wan / test::Tcp{.sport = 50003, .dport = 9}));
+	forget_entry(tuple(syn));
+	EXPECT_EQ(through(syn, kTun), PTRIG_NOT_SWAPPED);
+}
+
+TEST_F(OwnPort, AFirstFragment) {
+	granted({mapped()});
+	const Ip4 host{.src = kHost, .dst = kRemote, .df = false, .mf = true},
+		wan{.src = kWan, .dst = kRemote, .ttl = 63, .df = false, .mf = true};
+	Packet out;
+	EXPECT_EQ(lan_in(kFromHost / host / (Udp{.sport = 7003, .dport = 9, .length = 4008} / Fill{1472}), &out),
+		  PTRIG_SWAPPED);
+	EXPECT_EQ(l3(out), wan / (Udp{.sport = 6003, .dport = 9, .length = 4008} / Fill{1472}));
 }
 
 TEST_F(OwnPort, NotWithoutALiveLeaseOfThisHost) {
-	apply({media()});
-	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER);
-	ASSERT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
-	EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kReply), PTRIG_NOT_TRIGGER);
-	EXPECT_EQ(lan_in(kFromHost2 / kHostToRemote / kReply), PTRIG_NOT_TRIGGER)
-		<< "another machine under its address";
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / Udp{.sport = 16391, .dport = 7000}), PTRIG_NOT_TRIGGER);
+	apply({mapped()});
+	const auto from = [&](const Machine &who, std::uint16_t dport, std::uint16_t sport = 7003) {
+		return trigger(who, Udp{.sport = sport, .dport = dport});
+	};
+	EXPECT_EQ(from(kA, 101), PTRIG_CANDIDATE) << "WAN egress has nothing to say";
+	ASSERT_EQ(from(kA, 5060, 4000), PTRIG_GRANTED);
+	EXPECT_EQ(from(kB, 102), PTRIG_CANDIDATE);
+	EXPECT_EQ(from({kHost, kHost2Mac}, 103), PTRIG_SPOOFED) << "another machine under its address";
+	EXPECT_EQ(from(kA, 104, 7011), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(from(kA, 105), PTRIG_SWAPPED);
 	age_lease("media", minutes(10));
-	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER);
-	EXPECT_TRUE(sessions().empty());
+	EXPECT_EQ(from(kA, 106), PTRIG_CANDIDATE);
 }
 
-TEST_F(OwnPort, NotToElsewhereThanTheLeasesWan) {
-	granted({media()});
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = "192.168.88.5"} / kReply), PTRIG_NOT_TRIGGER) << "lan1";
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kLanAddr} / kReply), PTRIG_NOT_TRIGGER) << "the gateway";
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote1} / kReply), PTRIG_NOT_TRIGGER) << "wan1";
-	wan_address("wan0", kWan, false);
-	EXPECT_EQ(lan_in(kOut), PTRIG_NOT_TRIGGER) << "the address is gone";
-	EXPECT_TRUE(sessions().empty());
+TEST_F(OwnPort, NotByAnotherWanThanTheLeases) {
+	granted({mapped()});
+	const Way second{.wan_address = kWanSecond}, other{.wan = "wan1", .wan_address = kWan1};
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 101}, kRemote, second), PTRIG_CANDIDATE);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 102}, kRemote, other), PTRIG_CANDIDATE);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 103}), PTRIG_SWAPPED);
 }
 
 TEST_F(OwnPort, RemotesThatMayNotComeInAreLeftToMasquerade) {
 	config_.gateway.deny_remotes = {prefix(kRemote2)};
-	Rule rule = media();
+	Rule rule = mapped();
 	rule.remotes = {Remotes::Kind::kSet, {prefix("203.0.113.0", 24)}};
 	granted({rule});
-	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kFar} / kReply), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}, kRemote), PTRIG_SWAPPED);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}, kRemote2), PTRIG_CANDIDATE);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}, kFar), PTRIG_CANDIDATE);
 }
 
 TEST_F(OwnPort, OfAContactedLeaseToItsRemoteOnly) {
-	Rule rule = media();
+	Rule rule = mapped();
 	rule.remotes.kind = Remotes::Kind::kContacted;
 	granted({rule});
-	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
-}
-
-TEST_F(OwnPort, AtALimitThePacketIsMasqueraded) {
-	Rule rule = media();
-	rule.session_limit = 1;
-	granted({rule});
-	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
-	EXPECT_EQ(lease("media")->sessions, 1U);
-}
-
-TEST_F(OwnPort, TableFull) {
-	use({.sessions = 1});
-	granted({media()});
-	EXPECT_EQ(lan_in(kOut), PTRIG_OPENED);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply), PTRIG_NOT_TRIGGER);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}, kRemote), PTRIG_SWAPPED);
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}, kRemote2), PTRIG_CANDIDATE);
 }
 
 TEST_F(OwnPort, TheTriggerPortIsATriggerStill) {
 	granted({sip()});
 	age_lease("media", minutes(5));
 	const auto before = lease("media")->info.refreshed_ns;
-	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_REFRESHED);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_REFRESHED);
 	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
-	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE) << "once a second is enough";
-	age_lease("media", minutes(5));
-	look_due();
-	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED);
-	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
-	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / kInvite), PTRIG_FORWARDED);
-}
-
-TEST_F(OwnPort, TheTriggerPortGrantsAgain) {
-	granted({sip()});
-	EXPECT_EQ(sends(kInvite, PTRIG_OPENED), PTRIG_NO_CANDIDATE) << "triggered a moment ago";
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_FRESH) << "a moment ago";
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED}).leases, 1U);
-	const auto ended = lease("media")->info.id;
-	look_due();
-	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_GRANTED) << "its session goes on, and so does its port";
-	EXPECT_NE(lease("media")->info.id, ended);
-	EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kFar, .dst = kWan} / kInvite), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_GRANTED) << "not without a lease";
 }
 
-/// From 16384 to 7000, a trigger of the other rule. The forward chain, which might drop it, has not been asked.
-TEST_F(OwnPort, AnotherRulesTriggerRefreshesButDoesNotGrant) {
+/// From 7003, which is open, to 9, a trigger of the other rule.
+TEST_F(OwnPort, AnotherRulesTriggerGrants) {
 	Rule other = ident();
-	other.trigger = {udp(7000)};
-	granted({media(), other});
-	EXPECT_EQ(sends(kReply, PTRIG_OPENED), PTRIG_NO_CANDIDATE);
-	look_due();
-	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
-	EXPECT_FALSE(lease("ident"));
-	ASSERT_EQ(trigger(kA, Udp{.sport = 7001, .dport = 7000}), PTRIG_GRANTED);
-	age_lease("ident", minutes(5));
-	const auto before = lease("ident")->info.refreshed_ns;
-	look_due();
-	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_REFRESHED);
-	EXPECT_TRUE(is_later(lease("ident")->info.refreshed_ns, before));
-	EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .rule = rule_id("ident"), .reason = PTRIG_CLOSED}).leases, 1U);
-	look_due();
-	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
-	EXPECT_NE(lease("ident")->info.state, PTRIG_LEASE_LIVE);
-}
-
-TEST_F(OwnPort, ATriggerOfItsOwnRuleGrantsTheOthersToo) {
-	Rule other = ident();
-	other.trigger = sip().trigger;
-	granted({sip()});
-	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
-	apply({sip(), other});
-	look_due();
-	age_lease("media", minutes(1));
-	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED) << "of the first rule";
+	other.trigger = {udp(9)};
+	granted({mapped(), other});
+	EXPECT_EQ(trigger(kA, Udp{.sport = 7003, .dport = 9}), PTRIG_SWAPPED);
 	ASSERT_TRUE(lease("ident"));
-	EXPECT_EQ(lease("ident")->info.state, PTRIG_LEASE_LIVE);
 	EXPECT_EQ(lease("ident")->info.host, be(kHost));
-}
-
-TEST_F(OwnPort, TheLeaseStaysAtTheWanOfItsHostsNewFlows) {
-	granted({sip()});
-	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
-	age_lease("media", minutes(1));
-	ASSERT_EQ(trigger(kA, Udp{.sport = 4001, .dport = 5060}, kRemote, {.wan = "wan1", .wan_address = kWan1}),
-		  PTRIG_REFRESHED);
-	age_lease("media", minutes(1));
-	const auto before = lease("media")->info.refreshed_ns;
-	look_due();
-	EXPECT_EQ(sends(kInvite, PTRIG_FORWARDED), PTRIG_REFRESHED) << "by the session's WAN, which is the first";
-	EXPECT_TRUE(is_later(lease("media")->info.refreshed_ns, before));
-	EXPECT_EQ(lease("media")->info.wan, be(kWan1));
-	EXPECT_EQ(run(Hook::kWanIn, "wan1",
-		      kFromRemote1 / Ip4{.src = kFar, .dst = kWan1} / Udp{.sport = 9000, .dport = 5060}),
-		  PTRIG_OPENED);
-}
-
-TEST_F(OwnPort, WhatTheKernelCutsApartOrPutsTogetherIsATriggerToo) {
-	granted({sip()});
-	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / kInvite), PTRIG_OPENED);
-	const Packet first = kFromHost / Ip4{.src = kHost, .dst = kRemote, .df = false, .mf = true} /
-			     (Udp{.sport = 5060, .dport = 5060, .length = 4008} / Fill{1472});
-	const Packet big = kFromHost / Ip4{.src = kHost, .dst = kRemote, .df = false} /
-			   (Udp{.sport = 5060, .dport = 5060} / Fill{1473});
-	for (const Packet &packet : {first, big}) {
-		look_due();
-		age_lease("media", minutes(1));
-		const std::uint32_t noted = usage().next_cand;
-		EXPECT_EQ(lan_in(packet), PTRIG_FRAGMENT_PASSED);
-		EXPECT_EQ(usage().next_cand, noted + 1);
-	}
 }
 
 /// Or whoever gets in by one rule's port would open another rule's by the port that it comes from.
@@ -245,16 +339,57 @@ TEST_F(OwnPort, NotInASessionThatTheRemoteHasBegun) {
 	other.trigger = {udp(7000)};
 	granted({media(), other});
 	EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
-	EXPECT_EQ(sends(kReply, PTRIG_ESTABLISHED), PTRIG_NO_CANDIDATE);
-	look_due();
-	EXPECT_EQ(sends(kReply, PTRIG_FORWARDED), PTRIG_NO_CANDIDATE);
+	EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
 	EXPECT_FALSE(lease("ident"));
 }
 
-TEST_F(OwnPort, TtlAndMtu) {
-	granted({media()});
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote, .ttl = 1} / kReply), PTRIG_TTL_EXPIRED);
-	EXPECT_EQ(lan_in(kFromHost / Ip4{.src = kHost, .dst = kRemote2} / kReply / Fill{1473}), PTRIG_TOO_BIG);
+TEST_F(OwnPort, OnlyAnAnsweredFlowRefreshesByTraffic) {
+	Rule rule = media();
+	rule.open.push_back(open(test::tcp(16384)));
+	rule.refresh = Refresh::kTraffic;
+	granted({rule});
+	age_lease("media", minutes(5));
+	const auto refreshed = [&] { return lease("media")->info.refreshed_ns; };
+	const auto before = refreshed();
+	const auto from_open = [](std::uint16_t dport) {
+		return kFromHost / kHostToRemote / Udp{.sport = 16384, .dport = dport};
+	};
+	EXPECT_EQ(lan_in(from_open(101)), PTRIG_OWN_PORT);
+	EXPECT_EQ(refreshed(), before) << "nobody has answered";
+	EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
+	EXPECT_EQ(refreshed(), before) << "its answers to a remote";
+	leaves_by(from_open(102), 16384, kSeenReply);
+	EXPECT_EQ(lan_in(from_open(102)), PTRIG_OWN_PORT);
+	EXPECT_TRUE(is_later(refreshed(), before));
+	const auto once = refreshed();
+	const Packet bye = kFromHost / kHostToRemote / test::Tcp{.sport = 16384, .dport = 9, .flags = kFin | kAck};
+	leaves_by(bye, 16384, kSeenReply);
+	EXPECT_EQ(lan_in(bye), PTRIG_OWN_PORT);
+	EXPECT_EQ(refreshed(), once) << "a FIN";
+	rule.refresh = Refresh::kTrigger;
+	apply({rule}, 1);
+	leaves_by(from_open(103), 16384, kSeenReply);
+	EXPECT_EQ(lan_in(from_open(103)), PTRIG_OWN_PORT);
+	EXPECT_EQ(refreshed(), once) << "refresh = trigger";
+}
+
+TEST_F(OwnPort, WhatTheFirewallDropsRefreshesNothing) {
+	Rule rule = sip();
+	rule.refresh = Refresh::kTraffic;
+	apply({rule});
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", kFromHost / kHostToRemote / kInvite), PTRIG_CANDIDATE);
+	EXPECT_FALSE(lease("media"));
+	ASSERT_EQ(trigger(kA, Udp{.dport = 5060}), PTRIG_GRANTED);
+	age_lease("media", minutes(5));
+	const auto before = lease("media")->info.refreshed_ns;
+	const Packet own = kFromHost / kHostToRemote / Udp{.sport = 5060, .dport = 9};
+	leaves_by(own, 5060, kSeenReply);
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", own), PTRIG_CANDIDATE);
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", kFromHost / kHostToRemote / kInvite), PTRIG_CANDIDATE);
+	EXPECT_EQ(lease("media")->info.refreshed_ns, before);
 }
 
 } // namespace

@@ -134,17 +134,16 @@ TEST_F(Parse, IpOptionsAreCarried) {
 TEST_F(Parse, IpOptionsTrigger) {
 	age_lease("media", seconds(1));
 	const Packet l4 = Udp{.sport = 5060, .dport = 5060} / "x";
-	const auto slot = candidate(kFromHost / Ip4{.options = Bytes(40, 1)} / l4);
-	EXPECT_NE(slot, 0);
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", kFromHost / Ip4{.options = Bytes(40, 1)} / l4), PTRIG_CANDIDATE);
 }
 
-TEST_F(Parse, AtWanEgressOnlyCandidatesAreRead) {
+TEST_F(Parse, AtWanEgressWhatTheGatewayForwardsIsRead) {
 	const Packet cut = (kToRemote / kWanToRemote / Udp{.dport = 5060}).cut(40);
-	EXPECT_EQ(wan_out(cut), PTRIG_NO_CANDIDATE);
-	EXPECT_EQ(wan_out(cut, 1), PTRIG_MALFORMED);
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Icmp{}, 1), PTRIG_ICMP);
-	EXPECT_EQ(wan_out(kToRemote / Ip4{.src = kWan, .dst = kRemote, .offset = 8} / Udp{}, 1), PTRIG_FRAGMENT);
-	EXPECT_EQ(wan_out(Eth{.type = kArp} / Fill{46}, 1), PTRIG_NOT_IPV4);
+	EXPECT_EQ(run(Hook::kWanOut, "wan0", cut, nullptr, kOwn), PTRIG_NO_CANDIDATE);
+	EXPECT_EQ(wan_out(cut), PTRIG_MALFORMED);
+	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Icmp{}), PTRIG_ICMP);
+	EXPECT_EQ(wan_out(kToRemote / Ip4{.src = kWan, .dst = kRemote, .offset = 8} / Udp{}), PTRIG_FRAGMENT);
+	EXPECT_EQ(wan_out(Eth{.type = kArp} / Fill{46}), PTRIG_NOT_IPV4);
 }
 
 } // namespace

@@ -19,12 +19,6 @@ constexpr bpf_insn copy(std::uint8_t to, std::uint8_t from) {
 constexpr bpf_insn load(std::uint8_t to, std::uint8_t from, std::size_t offset) {
 	return {BPF_LDX | BPF_MEM | BPF_W, to, from, static_cast<std::int16_t>(offset), 0};
 }
-constexpr bpf_insn store(std::uint8_t to, std::uint8_t from, std::size_t offset) {
-	return {BPF_STX | BPF_MEM | BPF_W, to, from, static_cast<std::int16_t>(offset), 0};
-}
-constexpr bpf_insn skip_if(std::uint8_t reg, std::int32_t value, std::int16_t count) {
-	return {BPF_JMP | BPF_JEQ | BPF_K, reg, 0, count, value};
-}
 constexpr bpf_insn add(std::uint8_t to, std::int32_t value) {
 	return {BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value};
 }
@@ -42,7 +36,6 @@ constexpr bpf_insn leave() {
 }
 
 constexpr std::int32_t kPacketHost = 0; // PACKET_HOST
-constexpr std::size_t kCb = offsetof(__sk_buff, cb), kTcIndex = offsetof(__sk_buff, tc_index);
 
 int checked(int fd, const char *what) {
 	if (fd < 0)
@@ -63,17 +56,13 @@ template <std::size_t N> Fd new_program(bpf_prog_type type, const bpf_insn (&cod
 
 } // namespace
 
-TailCall TailCall::with_tc_index(int target) {
+TailCall TailCall::for_this_machine(int target) {
 	TailCall shim;
 	shim.targets_ = target_map(target);
 	const bpf_insn code[] = {
 		copy(6, 1),
 		set(2, kPacketHost),
 		call(BPF_FUNC_skb_change_type),
-		load(2, 6, kCb),
-		store(6, 2, kTcIndex),
-		set(2, 0),
-		store(6, 2, kCb),
 		copy(1, 6),
 		map_address(2, shim.targets_.get()),
 		{},
@@ -86,40 +75,12 @@ TailCall TailCall::with_tc_index(int target) {
 	return shim;
 }
 
-TailCall TailCall::then_tc_index(int target) {
-	TailCall shim;
-	shim.targets_ = target_map(target);
-	const bpf_insn code[] = {
-		copy(6, 1),
-		load(2, 6, kCb),
-		skip_if(2, 1, 11),
-		set(2, 1),
-		store(6, 2, kCb),
-		set(2, kPacketHost),
-		call(BPF_FUNC_skb_change_type),
-		copy(1, 6),
-		map_address(2, shim.targets_.get()),
-		{},
-		set(3, 0),
-		call(BPF_FUNC_tail_call),
-		set(0, -1),
-		leave(),
-		load(0, 6, kTcIndex),
-		leave(),
-	};
-	shim.program_ = new_program(BPF_PROG_TYPE_SCHED_CLS, code);
-	return shim;
-}
-
-TailCall TailCall::over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header, std::uint16_t tc_index,
-				 int target) {
+TailCall TailCall::over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header, int target) {
 	const bool xdp = type == BPF_PROG_TYPE_XDP;
 	const auto length = static_cast<std::int32_t>(header.size());
 	TailCall shim;
 	shim.targets_ = target_map(target);
 	std::vector<bpf_insn> code{copy(6, 1)};
-	if (!xdp)
-		code.insert(code.end(), {set(2, tc_index), store(6, 2, kTcIndex)});
 	code.insert(code.end(),
 		    {load(2, 6, xdp ? offsetof(xdp_md, data) : offsetof(__sk_buff, data)),
 		     load(3, 6, xdp ? offsetof(xdp_md, data_end) : offsetof(__sk_buff, data_end)), copy(4, 2),

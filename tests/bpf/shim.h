@@ -1,5 +1,4 @@
-// What BPF_PROG_TEST_RUN leaves out: it neither sets nor returns skb->tc_index, which carries a trigger from LAN
-// ingress to WAN egress, and it takes every frame to begin with an Ethernet header, so that on other devices
+// What BPF_PROG_TEST_RUN leaves out: it takes every frame to begin with an Ethernet header, so that on other devices
 // skb->pkt_type is nonsense. These programs put that right and run the one under test by a tail call.
 #pragma once
 
@@ -15,16 +14,11 @@ inline constexpr int kNoTailCall = 99;
 
 class TailCall {
 public:
-	/// A program that makes the packet one for this machine, sets skb->tc_index from skb->cb[0] and goes on to
-	/// `target`.
-	static TailCall with_tc_index(int target);
-	/// A program to be run with repeat = 2 (the same skb twice): it goes on to `target`, then returns
-	/// skb->tc_index.
-	static TailCall then_tc_index(int target);
+	/// A program that makes the packet one for this machine and goes on to `target`.
+	static TailCall for_this_machine(int target);
 	/// A program to be run with any repeat: each time it writes `header` over the start of the frame, which the
-	/// last run may have rewritten, sets skb->tc_index (not XDP) and goes on to `target`.
-	static TailCall over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header,
-				      std::uint16_t tc_index, int target);
+	/// last run may have rewritten, and goes on to `target`.
+	static TailCall over_and_over(bpf_prog_type type, const std::vector<std::uint8_t> &header, int target);
 	int fd() const { return program_.get(); }
 
 private:

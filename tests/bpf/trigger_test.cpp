@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 
 #include "tests/bpf/harness.h"
+#include "tests/bpf/kernel.h"
 
 namespace ptrig::test {
 namespace {
@@ -98,37 +99,31 @@ TEST_F(Trigger, RefusalsAreToldOnceASecond) {
 
 TEST_F(Trigger, OnlyWhatLeavesByTheWanGrants) {
 	apply({media()});
-	const auto slot = candidate(kFromHost / kHostToRemote / kInvite);
-	EXPECT_NE(slot, 0);
+	const Packet in = kFromHost / kHostToRemote / kInvite, left = kToRemote / kWanToRemote / kInvite;
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", in), PTRIG_CANDIDATE);
 	EXPECT_FALSE(lease("media")) << "seen on the LAN, perhaps dropped by the firewall";
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite), PTRIG_NO_CANDIDATE) << "the gateway's own packet";
+	EXPECT_EQ(run(Hook::kWanOut, "wan0", left, nullptr, kOwn), PTRIG_NO_CANDIDATE) << "the gateway's own packet";
+	EXPECT_EQ(wan_out(left), PTRIG_NO_CANDIDATE) << "nobody's flow";
 	EXPECT_FALSE(lease("media"));
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite, slot), PTRIG_GRANTED);
+	EXPECT_EQ(lan_in(in), PTRIG_GRANTED);
 }
 
-TEST_F(Trigger, ASlotSpeaksOfItsOwnPacketOnly) {
+TEST_F(Trigger, APacketOfAnotherHostsFlowGrantsItNothing) {
 	apply({media()});
-	const auto slot = candidate(kFromHost / kHostToRemote / kInvite);
-	EXPECT_EQ(wan_out(kToRemote / Ip4{.src = kWan, .dst = kRemote2} / kInvite, slot), PTRIG_NO_CANDIDATE);
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Udp{.sport = 5060, .dport = 5061}, slot), PTRIG_NO_CANDIDATE);
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Tcp{.sport = 5060, .dport = 5060}, slot), PTRIG_NO_CANDIDATE);
-	for (const std::uint16_t foreign :
-	     {static_cast<std::uint16_t>(slot + 1), std::uint16_t{4095}, std::uint16_t{4096}, std::uint16_t{65535}})
-		EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite, foreign), PTRIG_NO_CANDIDATE) << foreign;
-	EXPECT_FALSE(lease("media"));
+	// Both send to the same remote; only B's packet leaves.
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", kFromHost / kHostToRemote / kInvite), PTRIG_CANDIDATE);
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_GRANTED);
+	EXPECT_EQ(lease("media")->info.host, be(kHost2));
 }
 
-TEST_F(Trigger, SlotsComeRound) {
+TEST_F(Trigger, WithoutANoteOfItsOwnNothingIsGranted) {
 	apply({media()});
-	auto states = dp().map<std::uint32_t, ptrig_usage>("pt_usage");
-	ptrig_usage used = usage();
-	used.next_cand = UINT32_MAX - 1;
-	ASSERT_TRUE(states.update(0, used));
-	for (int i = 0; i < 6; i++) {
-		const auto slot = candidate(kFromHost / kHostToRemote / kInvite);
-		EXPECT_GE(slot, 1);
-		EXPECT_LT(slot, PTRIG_CANDS);
-	}
+	const Packet in = kFromHost / kHostToRemote / kInvite;
+	EXPECT_EQ(run(Hook::kLanIn, "lan0", in), PTRIG_CANDIDATE);
+	const Packet other = Ip4{.src = kHost2, .dst = kRemote} / kInvite;
+	ASSERT_TRUE(masquerade(*tuple_of(other.bytes(), 0), kWan).found);
+	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / kInvite), PTRIG_NO_CANDIDATE) << "B's flow, which nobody noted";
+	EXPECT_FALSE(lease("media"));
 }
 
 TEST_F(Trigger, FinAndRstNeitherGrantNorRefresh) {
@@ -269,26 +264,34 @@ TEST_F(Trigger, SixteenRulesOnOnePort) {
 		EXPECT_TRUE(lease(rule.name)) << rule.name;
 }
 
-TEST_F(Trigger, FromAnAddressThatIsNoWanAddress) {
+TEST_F(Trigger, FromAnAddressThatIsOnlyRoutedHere) {
 	apply({media()});
-	EXPECT_EQ(trigger(kA, kInvite, kRemote, {.wan_address = kHost}), PTRIG_GRANTED) << "not masqueraded";
-	EXPECT_EQ(lease("media")->info.wan, 0U);
+	EXPECT_EQ(trigger(kA, kInvite, kRemote, {.wan_address = "203.0.113.99"}), PTRIG_GRANTED);
+	const auto granted = lease("media", "", "203.0.113.99");
+	ASSERT_TRUE(granted);
+	EXPECT_TRUE(granted->info.flags & PTRIG_LEASE_ROUTED);
+	admin({.op = PTRIG_ADMIN_SWEEP});
+	EXPECT_TRUE(lease("media", "", "203.0.113.99")) << "it is nobody's to lose";
+}
+
+TEST_F(Trigger, WithItsOwnAddressItGrantsNothing) {
+	apply({media()});
+	EXPECT_EQ(trigger(kA, kInvite, kRemote, {.wan_address = kHost}), PTRIG_UNTRANSLATED);
+	EXPECT_EQ(usage().leases, 0U);
 }
 
 TEST_F(Trigger, ByTheSecondWan) {
 	apply({media()});
 	EXPECT_EQ(trigger(kA, kInvite, kRemote1, {.wan = "wan1", .wan_address = kWan1}), PTRIG_GRANTED);
-	EXPECT_EQ(lease("media")->info.wan, be(kWan1));
-	EXPECT_EQ(lease("media")->info.wan_ifindex, ifindex("wan1"));
+	EXPECT_EQ(lease("media", "", kWan1)->info.wan, be(kWan1));
+	EXPECT_EQ(lease("media", "", kWan1)->info.wan_ifindex, ifindex("wan1"));
 }
 
 TEST_F(Trigger, FirstFragmentOfALargeTrigger) {
 	apply({media()});
-	const auto slot = candidate(kFromHost / Ip4{.df = false, .mf = true} /
-				    Udp{.sport = 5060, .dport = 5060, .length = 3000} / Fill{1472});
-	EXPECT_EQ(wan_out(kToRemote / kWanToRemote / Udp{.sport = 5060, .dport = 5060} / Fill{2992}, slot),
-		  PTRIG_GRANTED)
-		<< "conntrack has put it together meanwhile";
+	EXPECT_EQ(lan_in(kFromHost / Ip4{.df = false, .mf = true} / Udp{.sport = 5060, .dport = 5060, .length = 3000} /
+			 Fill{1472}),
+		  PTRIG_GRANTED);
 }
 
 } // namespace

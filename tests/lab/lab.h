@@ -124,10 +124,6 @@ protected:
 	Fd start_talk(const NetNs &host, const Endpoint &remote = {kRemote1, 0}, std::uint16_t port = 6000);
 	/// The port is closed again by `least`..`most` after `since`.
 	void expect_closed_between(Clock::time_point since, milliseconds least, milliseconds most);
-	/// Frames that XDP has redirected from a device of the gateway.
-	std::uint64_t redirected(const std::string &device) const;
-	/// The kernel says which devices take such frames (6.3); of a veth nothing else does.
-	bool tells_xdp_features() const;
 
 	Process &background(const NetNs &where, const Words &words, const std::string &input = "", uid_t uid = 0);
 

@@ -63,22 +63,22 @@ TEST_P(Devices, WanOnTopOfAnother) {
 	expect_served(lan1(), "198.18.9.1", "198.18.9.2");
 }
 
-/// Answers leave from the address that was asked (RFC 4787 REQ-2), whichever the trigger left from.
+/// A lease is of the address by which its trigger left: hosts behind different ones hold one rule side by side.
 TEST_P(Devices, EachOfSeveralWanAddressesAnswersForItself) {
 	ip(gw(), "addr add 203.0.113.3/24 dev wan0\n");
 	nft("insert rule ip lab_nat postrouting oifname wan0 ip saddr " + host2() + " snat to 203.0.113.3\n");
-	up(game("remotes = 'contacted'"));
+	up(game());
 	EXPECT_EQ(trigger(lan2()).address, "203.0.113.3");
 	EXPECT_EQ(leases("game").at(0).at("wan"), "203.0.113.3");
-	EXPECT_EQ(trigger(lan1(), {kRemote2, 4000}).address, kWan);
 	const Fd first = udp_socket(wan(), {kRemote1, 0}), second = udp_socket(wan(), {kRemote1, 0});
+	udp_send(first, {kWan, 6000}, "too early");
+	EXPECT_FALSE(udp_receive(udp_on(lan2(), 6000), 200ms)) << "the other address is not its host's";
+	EXPECT_EQ(trigger(lan1()).address, kWan);
+	EXPECT_EQ(leases("game").size(), 2U);
+	const Fd third = udp_socket(wan(), {kRemote1, 0});
 	for (int i = 0; i < 3; i++) {
-		EXPECT_TRUE(talk(first, udp_on(lan2(), 6000), {kWan, 6000})) << i;
+		EXPECT_TRUE(talk(third, udp_on(lan1(), 6000), {kWan, 6000})) << i;
 		EXPECT_TRUE(talk(second, udp_on(lan2(), 6000), {"203.0.113.3", 6000})) << i;
-	}
-	for (const std::string &address : {kWan, std::string("203.0.113.3")}) {
-		const Fd other = udp_socket(wan(), {kRemote2, 0});
-		EXPECT_TRUE(talk(other, udp_on(lan1(), 6000), {address, 6000})) << address;
 	}
 }
 
@@ -109,15 +109,14 @@ TEST_P(Devices, OffloadsAndSizes) {
 }
 
 TEST_P(Devices, TheRulesetIsFlushedAndLoadedAgain) {
-	up(game());
+	run_daemon(game());
 	trigger(lan1());
 	const Fd remote = start_talk(lan1());
 	const Json before = leases("game");
-	nft("flush ruleset\n");
-	EXPECT_TRUE(talk(remote, udp_on(lan1(), 6000)));
-	EXPECT_EQ(who_gets_udp(6001), "lan1") << "the port is ptrig's, not the ruleset's";
+	nft("flush ruleset\n"); // nothing in the kernel follows connections now
 	load_firewall();
-	EXPECT_TRUE(talk(remote, udp_on(lan1(), 6000)));
+	EXPECT_TRUE(eventually(10s, [&] { return talk(remote, udp_on(lan1(), 6000), {kWan, 6000}, 200ms); }));
+	EXPECT_EQ(who_gets_udp(6001), "lan1") << "the port is ptrig's, not the ruleset's";
 	EXPECT_EQ(leases("game").at(0).at("age_s") >= before.at(0).at("age_s"), true);
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6003), "lan1");

@@ -118,17 +118,10 @@ TEST_P(Forward, OneMebibyteEachWayIntact) {
 	trigger(lan1());
 	const auto [remote, host] = connect_in(6000, lan1());
 	EXPECT_EQ(remote_end(host).address, kRemote1);
-	const std::uint64_t before_wan = xdp() ? redirected("wan0") : 0, before_lan = xdp() ? redirected("lan1if") : 0;
 	EXPECT_TRUE(exchange(remote, host, 1 << 20));
 	const Json session = json({"session", "list"}).at(0);
 	EXPECT_GT(session.at("bytes_in"), 1 << 20);
 	EXPECT_GT(session.at("bytes_out"), 1 << 20);
-	if (xdp()) {
-		if (!tells_xdp_features())
-			GTEST_SKIP() << "whole; by XDP only with a kernel that tells XDP features (6.3)";
-		EXPECT_GT(redirected("wan0"), before_wan + 500) << "XDP did not carry the way in";
-		EXPECT_GT(redirected("lan1if"), before_lan + 500) << "XDP did not carry the way out";
-	}
 }
 
 TEST_P(Forward, UdpChecksumZeroStaysZero) {

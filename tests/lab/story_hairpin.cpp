@@ -27,6 +27,12 @@ protected:
 		accepted.reset();
 		EXPECT_TRUE(at_end(connection.socket, 10s));
 	}
+	/// With br_netfilter the kernel translates on the bridge itself, and a bridge sends no frame back by the port
+	/// that it came in by: a host does not reach itself then, through whatever DNAT.
+	void without_bridge_netfilter() {
+		if (!xdp())
+			must(gw(), {"sysctl", "-q", "-e", "-w", "net.bridge.bridge-nf-call-iptables=0"});
+	}
 	/// What a client on the LAN gets for its datagrams to that port: errno.
 	static int error_of_sending(const Fd &client) {
 		int error = 0;
@@ -48,7 +54,7 @@ TEST_P(Hairpin, UdpFromAnotherHost) {
 	EXPECT_EQ(seen_by_host(client), (Endpoint{kWan, 5555}));
 	for (int i = 0; i < 5; i++)
 		EXPECT_TRUE(talk(client, udp_on(lan1(), 6000), {kWan, 6000}, 10s));
-	EXPECT_GE(counter("forwarded"), 1U);
+	EXPECT_EQ(counter("hairpin_opened"), 1U);
 }
 
 TEST_P(Hairpin, TcpFromAnotherHost) {
@@ -58,6 +64,7 @@ TEST_P(Hairpin, TcpFromAnotherHost) {
 }
 
 TEST_P(Hairpin, TheHostItself) {
+	without_bridge_netfilter();
 	up(game());
 	trigger(lan1());
 	const Fd client = udp_socket(lan1(), {host1(), 5555});
@@ -67,6 +74,7 @@ TEST_P(Hairpin, TheHostItself) {
 }
 
 TEST_P(Hairpin, TwoClientsWithTheSamePort) {
+	without_bridge_netfilter();
 	up(game());
 	trigger(lan1());
 	const Fd one = udp_socket(lan2(), {host2(), 5555}), two = udp_socket(lan1(), {host1(), 5555});
@@ -97,10 +105,9 @@ TEST_P(Hairpin, AClosedPortOfTheHostIsReported) {
 	const Fd client = udp_socket(lan2(), {host2(), 5555});
 	udp_connect(client, {kWan, 6003});
 	EXPECT_EQ(error_of_sending(client), ECONNREFUSED);
-	EXPECT_GE(counter("icmp_forwarded"), 1U) << "it was the host who refused, not the gateway";
-	const auto opened = counter("opened");
+	const auto opened = counter("hairpin_opened");
 	EXPECT_EQ(tcp_connect(lan2(), {kWan, 6003}, {}, 10s).error, ECONNREFUSED);
-	EXPECT_EQ(counter("opened"), opened + 1);
+	EXPECT_EQ(counter("hairpin_opened"), opened + 1);
 }
 
 TEST_P(Hairpin, TheGatewaysOwnServiceComesFirst) {
@@ -127,7 +134,8 @@ TEST_P(Hairpin, IsListedAndClosed) {
 	EXPECT_EQ(row.at("remote_port"), 5555);
 	EXPECT_EQ(row.at("wan"), kWan);
 	EXPECT_EQ(row.at("wan_port"), 6000);
-	EXPECT_EQ(row.at("state"), "established");
+	EXPECT_TRUE(talk(client, udp_on(lan1(), 6000), {kWan, 6000}, 10s));
+	EXPECT_EQ(json({"session", "list"}).at(0).at("state"), "established");
 	EXPECT_EQ(ptrig({"session", "close", "--remote", kWan}).status, 0);
 	EXPECT_EQ(json({"session", "list"}).size(), 0U);
 }

@@ -41,7 +41,6 @@ TEST_P(Icmp, TheRemoteLearnsThatTheHostsPortIsClosed) {
 	const Fd remote = udp_socket(wan(), {kRemote2, 5555});
 	udp_connect(remote, {kWan, 6003});
 	EXPECT_EQ(error_of_sending(remote, 10), ECONNREFUSED);
-	EXPECT_GE(counter("icmp_forwarded"), 1U) << "it was the host who refused, not the gateway";
 	EXPECT_EQ(json({"session", "list"}).at(0).at("state"), "half-open") << "an error answers nothing";
 }
 
@@ -51,7 +50,6 @@ TEST_P(Icmp, TheHostLearnsThatTheRemotesPortIsClosed) {
 	const Fd host = udp_socket(lan1(), {host1(), 7003});
 	udp_connect(host, {kRemote2, 5555});
 	EXPECT_EQ(error_of_sending(host, 10), ECONNREFUSED);
-	EXPECT_GE(counter("icmp_forwarded"), 1U);
 }
 
 TEST_P(Icmp, TheRemoteLearnsThePathMtu) {
@@ -64,7 +62,6 @@ TEST_P(Icmp, TheRemoteLearnsThePathMtu) {
 	EXPECT_EQ(path_mtu(remote), 1500);
 	EXPECT_EQ(error_of_sending(remote, 1400), EMSGSIZE);
 	EXPECT_EQ(path_mtu(remote), 1280);
-	EXPECT_GE(counter("icmp_quoted"), 1U);
 	EXPECT_TRUE(arrives(remote, udp_on(lan1(), 7003), std::string(1280 - 28, 'x'))) << "what fits passes";
 }
 
@@ -81,7 +78,6 @@ TEST_P(Icmp, TheHostLearnsThePathMtu) {
 	udp_never_fragments(host);
 	EXPECT_EQ(error_of_sending(host, 1400), EMSGSIZE);
 	EXPECT_EQ(path_mtu(host), 1000);
-	EXPECT_GE(counter("icmp_forwarded"), 1U);
 }
 
 TEST_P(Icmp, TheTimeToLiveRunsOutAtTheGateway) {
@@ -101,7 +97,6 @@ TEST_P(Icmp, TheTimeToLiveRunsOutAtTheGateway) {
 	EXPECT_EQ(error->type, 11) << "time exceeded";
 	EXPECT_EQ(error->about, (Endpoint{kWan, 6003})) << "it quotes what the remote has sent";
 	EXPECT_EQ(error->from, kWan);
-	EXPECT_GE(counter("icmp_quoted"), 1U);
 	udp_time_to_live(remote, 2);
 	EXPECT_TRUE(arrives(remote, udp_on(lan1(), 7003), "just right"));
 }

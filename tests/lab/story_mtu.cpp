@@ -89,10 +89,6 @@ void Mtu::expect_datagrams(const Fd &remote, const Fd &host) {
 
 void Mtu::expect_served(int lan_mtu, int wan_mtu) {
 	SCOPED_TRACE("LAN " + std::to_string(lan_mtu) + ", WAN " + std::to_string(wan_mtu));
-	const auto datapath = [&](int mtu) { return xdp() && mtu == 1500 ? "xdp" : "tc"; };
-	EXPECT_TRUE(eventually(15s, [&] {
-		return datapath_of(lan_device()) == datapath(lan_mtu) && datapath_of("wan0") == datapath(wan_mtu);
-	})) << ptrig({"status"}).out;
 	ASSERT_TRUE(eventually(15s, [&] {
 		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6003) == "lan1";
 	}));
@@ -108,7 +104,7 @@ void Mtu::expect_served(int lan_mtu, int wan_mtu) {
 }
 
 TEST_P(Mtu, LargeFramesOnEitherSide) {
-	Process &daemon = run_daemon(game());
+	run_daemon(game());
 	expect_served(1500, 1500);
 	make_lan(9000);
 	make_wan(9000);
@@ -118,9 +114,6 @@ TEST_P(Mtu, LargeFramesOnEitherSide) {
 	make_wan(9000);
 	make_lan(1500);
 	expect_served(1500, 9000);
-	const bool told = daemon.err().find("lan1if: served by TC: ") != std::string::npos &&
-			  daemon.err().find("its MTU is too large for native XDP") != std::string::npos;
-	EXPECT_EQ(told, xdp()) << daemon.err();
 }
 
 } // namespace lab

@@ -123,9 +123,9 @@ TEST_P(Netfilter, DataOfActiveFtpReachesItsHost) {
 	log_in();
 	wait_for_data_at(50004);
 	EXPECT_TRUE(eventually(5s, [&] { return is_expected(50004); }));
-	const auto before = counter("flow_known");
+	const auto before = counter("flow_expected");
 	EXPECT_EQ(who_gets_data(50004), "lan2");
-	EXPECT_GT(counter("flow_known"), before);
+	EXPECT_GT(counter("flow_expected"), before);
 
 	EXPECT_TRUE(eventually(5s, [&] { return !is_expected(50003) && !is_expected(50004); })) << "they have come";
 	EXPECT_EQ(who_gets_data(50005), "lan1") << "which nobody expects";

@@ -24,7 +24,6 @@ TEST_P(PathMtu, TheLanBecomesNarrowUnderAConnection) {
 	ip(lan1(), "link set eth0 mtu 1280\n");
 	EXPECT_TRUE(exchange(remote, host, kAfter));
 	EXPECT_EQ(path_mtu(remote), 1280);
-	EXPECT_GE(counter("icmp_quoted"), 1U) << "it was not the gateway that told the remote";
 }
 
 TEST_P(PathMtu, AHopBeyondTheWanBecomesNarrowUnderAConnection) {
@@ -45,7 +44,6 @@ TEST_P(PathMtu, AHopBeyondTheWanBecomesNarrowUnderAConnection) {
 	ip(wan(), "route add 192.0.2.7/32 dev hop0 mtu lock 1280\n");
 	EXPECT_TRUE(exchange(remote.socket, *host, kAfter));
 	EXPECT_EQ(path_mtu(*host), 1280);
-	EXPECT_GE(counter("icmp_forwarded"), 1U) << "it was not the hop that told the host";
 }
 
 } // namespace lab

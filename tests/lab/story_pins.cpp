@@ -159,4 +159,22 @@ TEST_P(Pins, KeepTheSizesThatTheyWereMadeWith) {
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 
+TEST_P(Pins, DownLeavesNoEntryBehind) {
+	up(game());
+	trigger(lan1());
+	const Fd talk = start_talk(lan1());
+	const auto [remote, host] = connect_in(6001, lan1());
+	const Fd unanswered = udp_socket(wan(), {kRemote2, 0});
+	udp_send(unanswered, {kWan, 6005}, "nobody listens");
+	const std::string of_host = "src=" + host1() + " dst=" + kRemote1;
+	const auto entries = [&] { return must(gw(), {"conntrack", "-L", "--dst-nat"}); };
+	EXPECT_TRUE(eventually(5s, [&] { return entries().find("dport=6001") != std::string::npos; })) << entries();
+	const std::string users = must(gw(), {"conntrack", "-L", "--src-nat"});
+	EXPECT_NE(users.find(of_host), std::string::npos) << "the trigger's own flow: " << users;
+	EXPECT_EQ(ptrig({"down"}).status, 0);
+	EXPECT_EQ(entries().find("dst=" + kWan), std::string::npos) << entries();
+	EXPECT_NE(must(gw(), {"conntrack", "-L", "--src-nat"}).find(of_host), std::string::npos)
+		<< "the user's own flows stay";
+}
+
 } // namespace lab

@@ -3,16 +3,29 @@
 
 #include <algorithm>
 
-#include <linux/if_link.h>
+#include "tests/bpf/kernel.h"
 
 namespace ptrig::test {
 
 namespace {
 
-Packet transport(const Input &in, std::uint16_t near) {
-	const auto from = in.from_lan ? near : in.far, to = in.from_lan ? in.far : near;
-	return in.tcp() ? Packet(Tcp{.sport = from, .dport = to, .flags = in.flags})
-			: Packet(Udp{.sport = from, .dport = to});
+/// From its IP header on, with `more` TTL than one that has been forwarded.
+Packet packet(const model::Tuple &t, std::uint8_t flags, bool forwarded) {
+	return Ip4{.src = t.saddr, .dst = t.daddr, .ttl = static_cast<std::uint8_t>(forwarded ? 63 : 64)} /
+	       (t.proto == PTRIG_TCP ? Packet(Tcp{.sport = t.sport, .dport = t.dport, .flags = flags})
+				     : Packet(Udp{.sport = t.sport, .dport = t.dport}));
+}
+
+Tuple kernel_tuple(const Bytes &frame) {
+	return tuple_of(frame, 14).value();
+}
+
+std::string compare_packets(const model::Tuple &wanted, const Input &in, const Bytes &frame) {
+	const Bytes rewritten = packet(wanted, in.flags, true).bytes();
+	if (frame.size() >= 14 && std::equal(frame.begin() + 14, frame.end(), rewritten.begin(), rewritten.end()))
+		return "";
+	return "model " + ::testing::PrintToString(Packet(rewritten)) + "\ndatapath " +
+	       ::testing::PrintToString(l3(Packet(frame)));
 }
 
 } // namespace
@@ -20,18 +33,18 @@ Packet transport(const Input &in, std::uint16_t near) {
 void Differential::begin(std::uint64_t seed) {
 	random_.seed(seed);
 	use_maps();
+	forget_flows();
 	set_neighbour(kHost, kHostMac);
 	set_neighbour(kHost2, kHost2Mac);
+	set_neighbour(kStranger, "");
 	asked_.clear();
 	counted_.assign(PTRIG_REASON_COUNT, 0);
 	config_ = random_config();
 	generation_ = 0;
 	ids_.clear();
 	follows_ = false;
+	has_second_ = true;
 	apply_config();
-	xdp_ = pick(2) == 0;
-	if (xdp_)
-		with_xdp();
 }
 
 void Differential::apply_config() {
@@ -63,37 +76,32 @@ void Differential::change_rules(model::Gateway &gateway) {
 		random_limits(config_);
 	generation_ ^= 1;
 	apply_config();
-	admin({.op = PTRIG_ADMIN_LOOK});
 	gateway.apply(config_);
-	// Where XDP served the remote's packets TC's last look is up to sixteen seconds old, and the next packet is
-	// looked at; elsewhere it goes by the last one for a second. Both are right: a second later they are the same.
-	if (xdp_)
-		pass(gateway, 1);
 }
 
 void Differential::set_neighbour(const std::string &host, const std::string &mac) {
-	std::string &now = neighbours_.at(host);
+	std::string &now = neighbours_[host];
 	if (now == mac)
 		return;
 	now = mac;
 	test::neighbour(host, mac.empty() ? Bytes{} : mac_bytes(mac), "lan0");
 }
 
-/// A second later nothing goes by the old next hop any more.
-void Differential::change_neighbour(model::Gateway &gateway) {
-	pass(gateway, 1);
-	const std::string host = pick(2) ? kHost : kHost2, own = host == kHost ? kHostMac : kHost2Mac;
-	set_neighbour(host, pick(4) == 0 ? "" : neighbours_.at(host) == own ? kStrangerMac : own);
-	gateway.neighbour(host, neighbours_.at(host));
-}
-
-Packet Differential::packet(const Input &in) const {
-	const Packet l4 = transport(in, in.near);
-	if (in.answer)
-		return Eth{.src = kLanMac, .dst = in.mac} / Ip4{.src = in.remote, .dst = in.host, .ttl = 63} / l4;
-	if (!in.from_lan)
-		return kFromRemote / Ip4{.src = in.remote, .dst = kWan, .ttl = in.ttl} / l4;
-	return Eth{.src = in.mac, .dst = kLanMac} / Ip4{.src = in.host, .dst = in.remote, .ttl = in.ttl} / l4;
+void Differential::change_network(model::Gateway &gateway) {
+	const unsigned what = pick(4);
+	if (what == 0) {
+		forget_flows();
+		gateway.forget_flows();
+	} else if (what == 1) {
+		has_second_ = !has_second_;
+		wan_address("wan0", kWanSecond, has_second_);
+		gateway.wan_address(kWanSecond, has_second_);
+	} else {
+		const std::string hosts[] = {kHost, kHost2, kStranger}, host = hosts[pick(3)];
+		const std::string macs[] = {kHostMac, kHost2Mac, kStrangerMac, ""};
+		set_neighbour(host, macs[pick(4)]);
+		gateway.neighbour(host, neighbours_.at(host));
+	}
 }
 
 std::string Differential::compare_counters() const {
@@ -106,98 +114,76 @@ std::string Differential::compare_counters() const {
 	return what;
 }
 
-std::string Differential::counted(enum ptrig_reason reason) {
-	if (dp().counter(reason) == ++counted_[reason])
-		return "";
-	return std::string("model ") + name_of(reason) + ", datapath counted\n" + compare_counters();
-}
-
-std::string Differential::sent(Hook hook, const Bytes &frame, enum ptrig_reason reason, Bytes *out,
-			       std::uint16_t tc_index) {
+std::string Differential::sent(Hook hook, Bytes &frame, enum ptrig_reason reason) {
 	const bool lan = hook == Hook::kLanIn || hook == Hook::kLanOut;
 	const char *from = hook == Hook::kWanOut ? "lan0" : hook == Hook::kLanOut ? "wan0" : "";
-	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, from, tc_index);
-	if (auto what = counted(reason); !what.empty())
-		return what;
+	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, from);
+	if (dp().counter(reason) != ++counted_[reason])
+		return std::string("model ") + name_of(reason) + ", datapath counted\n" + compare_counters();
 	check_run(hook, reason, frame, result);
-	if (out)
-		*out = std::move(result.packet);
+	frame = std::move(result.packet);
 	return "";
-}
-
-std::string Differential::accelerate(bool from_lan, const Bytes &frame, enum ptrig_reason reason, Bytes *out,
-				     bool &done) {
-	const Hook hook = from_lan ? Hook::kXdpLan : Hook::kXdpWan;
-	auto result = dp().run(hook, from_lan ? "lan0" : "wan0", frame, "", 0);
-	done = result.action == XDP_REDIRECT;
-	if (!done)
-		reason = PTRIG_TO_TC;
-	check_run(hook, reason, frame, result);
-	*out = std::move(result.packet);
-	return counted(reason);
-}
-
-/// The way of a packet that the model takes for a trigger: through LAN ingress, masqueraded, through WAN egress.
-std::string Differential::asks(const Input &in, enum ptrig_reason reason, const Bytes &frame) {
-	if (reason == PTRIG_FRESH)
-		return sent(Hook::kLanIn, frame, reason);
-	const auto tc_index = dp().run_lan_in_for_tc_index("lan0", frame);
-	if (auto what = counted(PTRIG_CANDIDATE); !what.empty())
-		return what;
-	const Packet left = Eth{} / Ip4{.src = kWan, .dst = in.remote, .ttl = 63} / transport(in, in.near);
-	return sent(Hook::kWanOut, left.bytes(), reason, nullptr, tc_index);
 }
 
 std::string Differential::step(model::Gateway &gateway, const Input &in) {
 	const Output wanted = gateway.arrives(in);
-	return in.answer ? sent(Hook::kLanOut, packet(in).bytes(), wanted.reason) : arrives(in, wanted);
+	if (in.answer)
+		return answer(in, wanted);
+	return in.from_lan ? from_lan(in, wanted) : from_wan(in, wanted);
 }
 
-/// From its IP header on.
-Packet Differential::rewritten(const Input &in, const Output &wanted, std::uint8_t ttl) {
-	if (wanted.client.empty())
-		return (in.from_lan ? Ip4{.src = kWan, .dst = in.remote, .ttl = ttl}
-				    : Ip4{.src = in.remote, .dst = wanted.host, .ttl = ttl}) /
-		       transport(in, wanted.near);
-	const bool to_host = in.far == wanted.wan_port && in.host == wanted.client && in.near == wanted.client_port;
-	const auto from = to_host ? wanted.far : wanted.wan_port, to = to_host ? wanted.near : wanted.client_port;
-	return Ip4{.src = kWan, .dst = to_host ? wanted.host : wanted.client, .ttl = ttl} /
-	       (in.tcp() ? Packet(Tcp{.sport = from, .dport = to, .flags = in.flags})
-			 : Packet(Udp{.sport = from, .dport = to}));
-}
-
-std::string Differential::arrives(const Input &in, const Output &wanted) {
-	const Kind kind = kind_of(wanted.reason);
-	const Bytes frame = packet(in).bytes();
-	Bytes out;
-	bool done = false;
-	if (xdp_)
-		if (auto what = accelerate(in.from_lan, frame, wanted.reason, &out, done); !what.empty())
-			return what;
-	if (kind == Kind::GRANT || kind == Kind::REFUSE)
-		return asks(in, wanted.reason, frame);
-	const std::uint32_t noted = usage().next_cand;
-	if (!done)
-		if (auto what = sent(in.from_lan ? Hook::kLanIn : Hook::kWanIn, frame, wanted.reason, &out);
-		    !what.empty())
-			return what;
-	const bool also = wanted.also != PTRIG_REASON_COUNT;
-	if (usage().next_cand - noted != unsigned{also})
-		return std::string("as a trigger model ") + (also ? name_of(wanted.also) : "nothing") +
-		       ", datapath noted " + std::to_string(usage().next_cand - noted);
-	if (also) {
-		const auto slot = static_cast<std::uint16_t>(1 + noted % (PTRIG_CANDS - 1));
-		if (auto what = sent(Hook::kWanOut, out, wanted.also, nullptr, slot); !what.empty())
-			return what;
+/// At LAN egress, un-masqueraded.
+std::string Differential::answer(const Input &in, const Output &wanted) {
+	const model::Tuple host{in.proto, in.host, in.remote, in.near, in.far};
+	if (wanted.answers) {
+		const Bytes asked = (Eth{} / packet(host, in.flags, false)).bytes();
+		answer_entry({entry_of(kernel_tuple(asked)).reply, kernel_tuple(asked).proto});
 	}
-	if (kind != Kind::REDIRECT && kind != Kind::UP)
+	Bytes frame = (Eth{.src = kLanMac, .dst = in.mac} / packet(host.turned(), in.flags, true)).bytes();
+	return sent(Hook::kLanOut, frame, wanted.reasons.at(0));
+}
+
+/// By LAN ingress, and where that says so by conntrack and WAN egress; what is given back, once more.
+std::string Differential::from_lan(const Input &in, const Output &wanted) {
+	Bytes frame = (Eth{.src = in.mac, .dst = kLanMac} / packet(in.tuple(), in.flags, false)).bytes();
+	bool enters = true;
+	for (const enum ptrig_reason reason : wanted.reasons) {
+		if (!enters) {
+			const Tuple tuple = kernel_tuple(frame);
+			const test_entry known = entry_of(tuple);
+			frame = forwarded(frame, 14, known.found ? known : masquerade(tuple, in.wan), true, false);
+		}
+		if (auto what = sent(enters ? Hook::kLanIn : Hook::kWanOut, frame, reason); !what.empty())
+			return what;
+		enters = reason != PTRIG_HEARD && reason != PTRIG_CANDIDATE;
+	}
+	if (!wanted.left)
 		return "";
-	const auto ttl = static_cast<std::uint8_t>(in.ttl - (kind == Kind::REDIRECT));
-	const Bytes rewritten = this->rewritten(in, wanted, ttl).bytes();
-	if (out.size() >= 14 && std::equal(out.begin() + 14, out.end(), rewritten.begin(), rewritten.end()))
+	if (in.remote != in.wan)
+		return compare_packets(*wanted.left, in, frame);
+	const test_entry entry = entry_of(kernel_tuple(frame));
+	if (!entry.found)
+		return "the hairpin has no entry";
+	return compare_packets(*wanted.left, in, forwarded(frame, 14, entry, false, false));
+}
+
+std::string Differential::from_wan(const Input &in, const Output &wanted) {
+	Bytes frame = (kFromRemote / packet(in.tuple(), in.flags, false)).bytes();
+	const Tuple tuple = kernel_tuple(frame);
+	if (auto what = sent(Hook::kWanIn, frame, wanted.reasons.at(0)); !what.empty())
+		return what;
+	if (wanted.answers)
+		answer_entry(tuple);
+	if (!wanted.left && !in.probe)
 		return "";
-	return "model " + ::testing::PrintToString(Packet(rewritten)) + "\ndatapath " +
-	       ::testing::PrintToString(l3(Packet(out)));
+	const test_entry entry = entry_of(tuple);
+	if (!entry.found && in.probe && !wanted.left)
+		make_entry({.proto = tuple.proto, .tuple = tuple.tuple});
+	if (!wanted.left)
+		return "";
+	if (!entry.found)
+		return "the session has no entry";
+	return compare_packets(*wanted.left, in, forwarded(frame, 14, entry, false, false));
 }
 
 } // namespace ptrig::test

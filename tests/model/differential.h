@@ -18,8 +18,8 @@ using model::Output;
 /// What must agree of a lease and of a session, whichever side it is read from.
 struct LeaseRow {
 	std::uint32_t rule = 0;
-	__be32 remote = 0, host = 0;
-	bool live = false;
+	__be32 remote = 0, wan = 0, host = 0;
+	bool live = false, routed = false;
 	std::uint64_t sessions = 0, conns = 0;
 	std::int64_t age_s = 0, idle_s = 0, ended_s = 0;
 
@@ -28,7 +28,7 @@ struct LeaseRow {
 struct SessionRow {
 	Protos proto = 0;
 	std::uint8_t state = 0;
-	__be32 host = 0, remote = 0;
+	__be32 host = 0, remote = 0, wan = 0;
 	std::uint16_t host_port = 0, wan_port = 0, far = 0;
 	std::uint32_t rule = 0;
 	std::uint64_t in = 0, in_bytes = 0, out = 0, out_bytes = 0;
@@ -57,8 +57,8 @@ struct Tables {
 
 class Differential : public DatapathTest {
 protected:
-	/// No trigger that waits is ever pushed out: a round has fewer than these.
-	Differential() { sizes_ = {.conns = 2048}; }
+	/// Nothing is ever refused for want of room: a round has fewer than these.
+	Differential() { sizes_ = {.leases = 1024, .sessions = 1024, .halfopen = 1024, .conns = 2048}; }
 	unsigned pick(unsigned n) { return static_cast<unsigned>(random_() % n); }
 	/// Half a second off the whole seconds by which time passes: real time in between changes nothing.
 	nanoseconds some_time(unsigned up_to) { return seconds(1 + pick(up_to)) + std::chrono::milliseconds(500); }
@@ -70,14 +70,16 @@ protected:
 	Config random_config();
 	Input random_packet(const model::Gateway &gateway);
 	Input random_hairpin(const model::Gateway &gateway);
+	Input random_knock(const model::Gateway &gateway);
 	Input random_session_packet(const model::Session &session);
 	Input random_reply();
 
 	/// A rule is removed, added or changed, and with it perhaps timeouts and limits.
 	void change_rules(model::Gateway &gateway);
 	void apply_config();
-	/// Another machine, or none that is known, is at a host's address.
-	void change_neighbour(model::Gateway &gateway);
+	/// Conntrack is flushed, a WAN address comes or goes, or another machine is at a host's address, or none that
+	/// is known.
+	void change_network(model::Gateway &gateway);
 	void set_neighbour(const std::string &host, const std::string &mac);
 	std::string random_mac(const std::string &host);
 
@@ -98,22 +100,17 @@ protected:
 	std::vector<Input> asked_; ///< of this round: packets from the LAN, if some may be answered
 
 private:
-	/// Runs a program; what is not as it is with `reason`, or empty.
-	std::string sent(Hook hook, const Bytes &frame, enum ptrig_reason reason, Bytes *out = nullptr,
-			 std::uint16_t tc_index = 0);
-	std::string counted(enum ptrig_reason reason);
-	/// XDP first, where it is: whether it has sent the packet itself.
-	std::string accelerate(bool from_lan, const Bytes &frame, enum ptrig_reason reason, Bytes *out, bool &done);
-	/// From the LAN or the WAN; as sent().
-	std::string arrives(const Input &in, const Output &wanted);
-	static Packet rewritten(const Input &in, const Output &wanted, std::uint8_t ttl);
-	std::string asks(const Input &in, enum ptrig_reason reason, const Bytes &frame);
-	Packet packet(const Input &in) const;
+	/// Runs a program, which may change the frame; what is not as it is with `reason`, or empty.
+	std::string sent(Hook hook, Bytes &frame, enum ptrig_reason reason);
+	// As step().
+	std::string answer(const Input &in, const Output &wanted);
+	std::string from_lan(const Input &in, const Output &wanted);
+	std::string from_wan(const Input &in, const Output &wanted);
 	Tables expected(const model::Gateway &gateway) const;
 	Tables actual() const;
 
-	bool xdp_ = false; ///< of this round
-	std::map<std::string, std::string> neighbours_{{kHost, kHostMac}, {kHost2, kHost2Mac}};
+	bool has_second_ = true; ///< wan0 has its second address
+	std::map<std::string, std::string> neighbours_{{kHost, kHostMac}, {kHost2, kHost2Mac}, {kStranger, ""}};
 	unsigned generation_ = 0;
 	unsigned names_ = 0;                       ///< rules that this round has had
 	std::map<std::string, std::uint32_t> ids_; ///< theirs

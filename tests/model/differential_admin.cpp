@@ -20,6 +20,8 @@ model::Filter Differential::random_filter() {
 		which.host = pick(2) ? kHost : kHost2;
 	if (pick(3) == 0)
 		which.remote = pick(2) ? kRemote : kRemote2;
+	if (pick(5) == 0)
+		which.wan = pick(2) ? kWan : kWanSecond;
 	return which;
 }
 
@@ -35,6 +37,7 @@ std::string Differential::administer(model::Gateway &gateway) {
 		args.rule = which.rule.empty() ? 0 : rule_id(which.rule);
 		args.host = which.host.empty() ? 0 : be(which.host);
 		args.remote = which.remote.empty() ? 0 : be(which.remote);
+		args.wan = which.wan.empty() ? 0 : be(which.wan);
 		wanted = what ? gateway.close_leases(which) : gateway.close_sessions(which);
 	}
 	const ptrig_admin got = admin(args);

@@ -83,55 +83,93 @@ Config Differential::random_config() {
 /// Mostly the one that the gateway knows. kStranger is a host that has changed its address.
 std::string Differential::random_mac(const std::string &host) {
 	const std::string any[] = {kHostMac, kHost2Mac, kStrangerMac};
-	if (pick(20) == 0 || host == kStranger)
-		return any[pick(3)];
-	const auto known = neighbours_.find(host);
-	if (known == neighbours_.end())
+	if (host == kRouted)
 		return kSwitchMac;
-	return !known->second.empty() ? known->second : pick(2) ? kStrangerMac : host == kHost ? kHostMac : kHost2Mac;
+	const std::string &known = neighbours_.at(host);
+	if (pick(20) == 0 || (known.empty() && host == kStranger))
+		return any[pick(3)];
+	return !known.empty() ? known : pick(2) ? kStrangerMac : host == kHost ? kHostMac : kHost2Mac;
 }
 
-/// From the LAN to the WAN address, from a port that no other host has. Where it is not free there, the packet is one
-/// of the session that has it: which port would stand for the client then is chance.
+/// From the LAN to a WAN address, from a port that no other host has. Where a session of the client's has the port by
+/// which it would be known to the host, the packet is that session's: which port it would get then is chance.
 Input Differential::random_hairpin(const model::Gateway &gateway) {
 	const std::string hosts[] = {kHost, kHost2, kRouted, kStranger};
 	const unsigned n = pick(4);
-	Input in{.from_lan = true, .host = hosts[n], .mac = random_mac(hosts[n]), .remote = kWan};
+	const std::string wan = pick(8) ? kWan : kWanSecond;
+	Input in{.from_lan = true, .host = hosts[n], .mac = random_mac(hosts[n]), .remote = wan, .wan = wan};
 	in.near = static_cast<std::uint16_t>(7000 + 4 * n + pick(4));
 	in.far = static_cast<std::uint16_t>(6000 + pick(8));
 	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;
 	in.flags = in.tcp() ? pick(4) ? kSyn : kAck : 0;
 	in.length = in.tcp() ? 40 : 28;
-	in.far = gateway.port_taken(in).value_or(in.far);
+	if (const model::Session *known = gateway.port_taken(in)) {
+		in.remote = in.wan = known->wan;
+		in.far = known->wan_port;
+	}
 	return in;
 }
 
 Input Differential::random_session_packet(const model::Session &session) {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn | kAck, kAck, kAck, kAck, kFin | kAck, kRst};
-	Input in{.from_lan = pick(2) == 0, .remote = session.remote, .far = session.far, .proto = session.proto};
+	Input in{.from_lan = pick(2) == 0,
+		 .remote = session.peer,
+		 .wan = session.wan,
+		 .far = session.far,
+		 .proto = session.proto};
 	if (in.from_lan) {
 		in.host = session.host;
 		in.mac = random_mac(in.host);
 	}
 	in.near = in.from_lan ? session.host_port : session.wan_port;
-	if (!in.from_lan && !session.client.empty()) {
+	if (!in.from_lan && session.hairpin) {
 		in.from_lan = true;
-		in.host = session.client;
+		in.host = session.remote;
+		in.remote = session.wan;
 		in.mac = random_mac(in.host);
-		in.near = session.client_port;
+		in.near = session.far;
 		in.far = session.wan_port;
 	}
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	in.length = in.tcp() ? 40 : 28;
+	in.probe = pick(4) == 0;
+	return in;
+}
+
+/// From a remote to an open port of a lease, or from its host's port to a remote.
+Input Differential::random_knock(const model::Gateway &gateway) {
+	auto one = gateway.leases().begin();
+	std::advance(one, pick(static_cast<unsigned>(gateway.leases().size())));
+	const auto &[key, lease] = *one;
+	const auto rule = std::find_if(config_.rules.begin(), config_.rules.end(),
+				       [&, name = key.rule](const Rule &r) { return r.name == name; });
+	if (rule == config_.rules.end())
+		return random_hairpin(gateway);
+	Input in{.from_lan = pick(3) == 0, .remote = pick(2) ? lease.trigger_remote : kRemote, .wan = key.wan};
+	const PortRange open = rule->open[0].wan;
+	if (in.from_lan) {
+		in.host = lease.host;
+		in.mac = random_mac(in.host);
+	}
+	in.near = static_cast<std::uint16_t>((in.from_lan ? rule->open[0].host_first : open.first) +
+					     pick(open.last - open.first + 1U));
+	in.far = static_cast<std::uint16_t>(5000 + pick(5));
+	in.proto = open.protos & PTRIG_UDP && pick(2) ? PTRIG_UDP : open.protos & PTRIG_TCP ? PTRIG_TCP : PTRIG_UDP;
+	in.flags = in.tcp() ? kSyn : 0;
+	in.length = in.tcp() ? 40 : 28;
+	if (in.from_lan)
+		asked_.push_back(in);
 	return in;
 }
 
 Input Differential::random_packet(const model::Gateway &gateway) {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kRst};
-	if (follows_ && !asked_.empty() && pick(4) == 0)
+	if (!asked_.empty() && pick(6) == 0)
 		return random_reply();
 	if (pick(10) == 0)
 		return random_hairpin(gateway);
+	if (!gateway.leases().empty() && pick(5) == 0)
+		return random_knock(gateway);
 	const auto &sessions = gateway.sessions();
 	if (!sessions.empty() && pick(3) == 0)
 		return random_session_packet(sessions[pick(static_cast<unsigned>(sessions.size()))]);
@@ -142,13 +180,14 @@ Input Differential::random_packet(const model::Gateway &gateway) {
 	}
 	if (!in.from_lan && pick(40) == 0)
 		in.remote = kHost2; // forged
+	in.wan = pick(8) ? kWan : kWanSecond;
 	in.near = static_cast<std::uint16_t>(6000 + pick(8));
 	in.far = static_cast<std::uint16_t>(5000 + pick(5));
 	in.proto = pick(2) ? PTRIG_UDP : PTRIG_TCP;
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
-	in.ttl = pick(20) ? 64 : 1;
 	in.length = in.tcp() ? 40 : 28;
-	if (in.from_lan && follows_)
+	in.probe = pick(8) == 0;
+	if (in.from_lan)
 		asked_.push_back(in);
 	return in;
 }
@@ -157,7 +196,7 @@ Input Differential::random_packet(const model::Gateway &gateway) {
 Input Differential::random_reply() {
 	static constexpr std::uint8_t kFlags[] = {kSyn, kSyn | kAck, kAck, kAck, kFin | kAck, kFin | kAck, kRst | kAck};
 	Input in = asked_[asked_.size() - 1 - pick(std::min(16U, static_cast<unsigned>(asked_.size())))];
-	in.from_lan = pick(3) == 0;
+	in.from_lan = !follows_ || pick(3) == 0;
 	in.answer = !in.from_lan;
 	in.flags = in.tcp() ? kFlags[pick(std::size(kFlags))] : 0;
 	return in;
@@ -184,11 +223,12 @@ std::string shown(const Config &config, const Input &in) {
 		     << " trigger_remotes " << to_text(r.trigger_remotes) << " sources "
 		     << static_cast<int>(r.sources.kind) << to_text(r.sources.prefixes) << ' ' << r.sources.macs.size()
 		     << " MACs " << to_string(r.refresh) << ' ' << to_string(r.conflict) << ' ' << to_string(r.on_close)
-		     << " cooldown " << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0)
-		     << '\n';
+		     << " confirm " << r.confirm << " close " << to_string(r.close) << " cooldown "
+		     << to_string(r.cooldown) << " session_limit " << r.session_limit.value_or(0) << '\n';
 	text << in.mac << ' ' << (in.answer ? "answer to " : "") << (in.host.empty() ? "WAN" : in.host) << ':'
 	     << in.near << (in.from_lan ? " > " : " < ") << in.remote << ':' << in.far
-	     << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " ttl " << int{in.ttl};
+	     << (in.tcp() ? " tcp flags " : " udp ") << int{in.flags} << " WAN " << in.wan
+	     << (in.probe ? " probe" : "");
 	return text.str();
 }
 

@@ -17,16 +17,17 @@ std::string text(__be32 address) {
 }
 
 std::ostream &operator<<(std::ostream &out, const LeaseRow &row) {
-	return out << "lease of rule " << row.rule << " remote " << text(row.remote) << " host " << text(row.host)
-		   << (row.live ? " live" : " ended") << " sessions " << row.sessions << " conns " << row.conns
-		   << " age " << row.age_s << " idle " << row.idle_s << " ended " << row.ended_s;
+	return out << "lease of rule " << row.rule << " remote " << text(row.remote) << " WAN " << text(row.wan)
+		   << " host " << text(row.host) << (row.live ? " live" : " ended") << (row.routed ? " routed" : "")
+		   << " sessions " << row.sessions << " conns " << row.conns << " age " << row.age_s << " idle "
+		   << row.idle_s << " ended " << row.ended_s;
 }
 
 std::ostream &operator<<(std::ostream &out, const SessionRow &row) {
 	return out << "session of rule " << row.rule << (row.proto == PTRIG_TCP ? " tcp " : " udp ") << text(row.host)
-		   << ':' << row.host_port << " wan " << row.wan_port << " remote " << text(row.remote) << ':'
-		   << row.far << " state " << int{row.state} << " in " << row.in << '/' << row.in_bytes << " out "
-		   << row.out << '/' << row.out_bytes << " idle " << row.idle_s;
+		   << ':' << row.host_port << " wan " << text(row.wan) << ':' << row.wan_port << " remote "
+		   << text(row.remote) << ':' << row.far << " state " << int{row.state} << " in " << row.in << '/'
+		   << row.in_bytes << " out " << row.out << '/' << row.out_bytes << " idle " << row.idle_s;
 }
 
 std::ostream &operator<<(std::ostream &out, const ConnRow &row) {
@@ -84,8 +85,6 @@ template <typename K, typename V, typename F> void edit_all(const Datapath &dp, 
 } // namespace
 
 void Differential::pass(model::Gateway &gateway, unsigned secs) {
-	if (xdp_)
-		age_fast(seconds(secs));
 	gateway.pass(nanoseconds(seconds(secs)).count());
 	const std::uint64_t by = secs * 1000000000ULL;
 	static const std::uint64_t hz = tick_hz().value();
@@ -101,7 +100,12 @@ void Differential::pass(model::Gateway &gateway, unsigned secs) {
 		edit_all<ptrig_session_key, ptrig_session>(dp(), name, [&](ptrig_session &session) {
 			session.seen_ns -= by;
 			session.checked -= ticks;
+			session.heard -= ticks;
 		});
+	edit_all<ptrig_flow_key, ptrig_note>(dp(), "pt_notes", [&](ptrig_note &note) {
+		note.noted -= ticks;
+		note.done -= ticks;
+	});
 	if (follows_)
 		edit_all<ptrig_conn_key, ptrig_conn>(dp(), "pt_pending", [&](ptrig_conn &conn) { conn.seen_ns -= by; });
 }
@@ -115,10 +119,12 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 	};
 	for (const auto &[key, lease] : gateway.leases())
 		tables.leases.push_back(
-			{.rule = ids_.at(key.first),
-			 .remote = key.second.empty() ? 0 : be(key.second),
+			{.rule = ids_.at(key.rule),
+			 .remote = key.remote.empty() ? 0 : be(key.remote),
+			 .wan = be(key.wan),
 			 .host = be(lease.host),
 			 .live = lease.live,
+			 .routed = lease.routed,
 			 .sessions = count(sessions, [&, id = lease.id](const auto &s) { return s.lease == id; }),
 			 .conns = !lease.live ? 0
 					      : count(conns, [&, id = lease.id](
@@ -130,15 +136,16 @@ Tables Differential::expected(const model::Gateway &gateway) const {
 		tables.sessions.push_back({.proto = s.proto,
 					   .state = s.state,
 					   .host = be(s.host),
-					   .remote = be(s.remote),
+					   .remote = be(s.peer),
+					   .wan = be(s.wan),
 					   .host_port = s.host_port,
 					   .wan_port = s.wan_port,
 					   .far = s.far,
 					   .rule = ids_.at(s.rule),
-					   .in = s.wan.packets,
-					   .in_bytes = s.wan.bytes,
-					   .out = s.lan.packets,
-					   .out_bytes = s.lan.bytes,
+					   .in = s.in.packets,
+					   .in_bytes = s.in.bytes,
+					   .out = s.out.packets,
+					   .out_bytes = s.out.bytes,
 					   .idle_s = gateway.seconds_since(s.seen)});
 	for (const auto &[key, waiting] : gateway.waiting())
 		tables.waiting.push_back(conn_row(ids_.at(key.rule), key));
@@ -160,31 +167,32 @@ Tables Differential::actual() const {
 		const bool live = lease.info.state == PTRIG_LEASE_LIVE;
 		tables.leases.push_back({.rule = key.rule,
 					 .remote = key.remote,
+					 .wan = key.wan,
 					 .host = lease.info.host,
 					 .live = live,
+					 .routed = (lease.info.flags & PTRIG_LEASE_ROUTED) != 0,
 					 .sessions = lease.sessions,
 					 .conns = live ? lease.info.conns : 0,
 					 .age_s = since(lease.info.granted_ns),
 					 .idle_s = since(lease.info.refreshed_ns),
 					 .ended_s = live ? 0 : since(lease.info.ended_ns)});
 	}
-	for (const Pair &p : sessions()) {
-		const ptrig_session in = with_fast(p.wan), out = with_fast(p.lan);
+	for (const Pair &p : sessions())
 		tables.sessions.push_back(
 			{.proto = static_cast<Protos>(p.lan_key.proto == IPPROTO_TCP ? PTRIG_TCP : PTRIG_UDP),
 			 .state = p.lan.state,
 			 .host = p.lan_key.saddr,
 			 .remote = p.lan_key.daddr,
+			 .wan = p.lan.addr,
 			 .host_port = ntohs(p.lan_key.sport),
 			 .wan_port = ntohs(p.lan.port),
 			 .far = ntohs(p.lan_key.dport),
 			 .rule = p.lan.rule,
-			 .in = in.packets,
-			 .in_bytes = in.bytes,
-			 .out = out.packets,
-			 .out_bytes = out.bytes,
+			 .in = p.wan.packets,
+			 .in_bytes = p.wan.bytes,
+			 .out = p.lan.packets,
+			 .out_bytes = p.lan.bytes,
 			 .idle_s = since(p.lan.seen_ns)});
-	}
 	if (!follows_) {
 		sort(tables);
 		return tables;

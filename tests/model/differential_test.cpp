@@ -30,7 +30,7 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 	std::printf("PTRIG_MODEL_SEED=%llu\n", static_cast<unsigned long long>(first));
 	for (std::uint64_t seed = first; done < wanted && late <= 10 + done / kRoundSteps && !HasFailure();) {
 		begin(seed);
-		model::Gateway gateway(config_, kWan);
+		model::Gateway gateway(config_, {kWan, kWanSecond});
 		gateway.neighbour(kHost, kHostMac);
 		gateway.neighbour(kHost2, kHost2Mac);
 		const std::uint64_t began = now_ns();
@@ -42,8 +42,8 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 				pass(gateway, 1 + pick(3));
 			if (pick(150) == 0)
 				change_rules(gateway);
-			if (pick(250) == 0)
-				change_neighbour(gateway);
+			if (pick(60) == 0)
+				change_network(gateway);
 			std::string difference = step(gateway, in);
 			const bool administered = difference.empty() && pick(20) == 0;
 			if (administered)
@@ -68,7 +68,6 @@ TEST_F(Differential, ModelAndDatapathAgree) {
 		if (in_time)
 			check_books();
 	}
-	without_xdp();
 	EXPECT_GE(done, wanted);
 	std::printf("%llu steps agree; rounds that were too slow to be looked at to their end: %llu\n",
 		    static_cast<unsigned long long>(done), static_cast<unsigned long long>(late));

@@ -1,4 +1,5 @@
-// Rules and packets of the reference model; triggers are in model_trigger.cpp, sessions in model_session.cpp.
+// Rules and leases of the reference model. What a packet from the LAN does is in model_lan.cpp, triggers are in
+// model_trigger.cpp, sessions and packets from the WAN in model_session.cpp.
 #include "tests/model/model.h"
 
 #include <algorithm>
@@ -7,14 +8,16 @@
 
 namespace ptrig::model {
 
-namespace {
-
-constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
-
-} // namespace
-
 bool Input::plain_syn() const {
 	return (flags & (kSyn | kAck | kFin | kRst)) == kSyn;
+}
+
+Tuple Input::tuple() const {
+	return from_lan ? Tuple{proto, host, remote, near, far} : Tuple{proto, remote, wan, far, near};
+}
+
+bool on_link(const std::string &host) {
+	return host.starts_with("192.168.77.");
 }
 
 bool within(const std::vector<Prefix> &prefixes, const std::string &address) {
@@ -24,6 +27,16 @@ bool within(const std::vector<Prefix> &prefixes, const std::string &address) {
 			   [&](const Prefix &p) { return p.contains({ntohl(parsed.s_addr)}); });
 }
 
+std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to_host) {
+	for (const OpenRange &range : rule.open) {
+		const std::uint16_t first = to_host ? range.wan.first : range.host_first;
+		const std::uint16_t to = to_host ? range.host_first : range.wan.first;
+		if (range.wan.protos & proto && from >= first && from - first <= range.wan.last - range.wan.first)
+			return static_cast<std::uint16_t>(to + (from - first));
+	}
+	return 0;
+}
+
 const Rule *Gateway::rule(const std::string &name) const {
 	for (const Rule &one : config_.rules)
 		if (one.name == name)
@@ -31,8 +44,8 @@ const Rule *Gateway::rule(const std::string &name) const {
 	return nullptr;
 }
 
-LeaseKey Gateway::key(const Rule &rule, const std::string &remote) const {
-	return {rule.name, rule.remotes.kind == Remotes::Kind::kContacted ? remote : ""};
+LeaseKey Gateway::key(const Rule &rule, const std::string &remote, const std::string &wan) {
+	return {rule.name, rule.remotes.kind == Remotes::Kind::kContacted ? remote : "", wan};
 }
 
 /// `contacted` is decided by the lease's key.
@@ -46,15 +59,17 @@ bool Gateway::over(const Lease &lease, const Rule &rule) const {
 	       (rule.max_lifetime && now_ - lease.granted >= rule.max_lifetime->count());
 }
 
-std::string Gateway::neighbour_of(const std::string &host) const {
-	const auto found = neighbours_.find(host);
-	return on_link(host) && found != neighbours_.end() ? found->second : "";
+void Gateway::wan_address(const std::string &address, bool there) {
+	if (there)
+		wan_.insert(address);
+	else
+		wan_.erase(address);
 }
 
-/// Is the machine at the lease's host's address not the one that it was granted to?
-bool Gateway::stranger(const Lease &lease) const {
-	const std::string there = neighbour_of(lease.host);
-	return !lease.mac.empty() && !there.empty() && there != lease.mac;
+/// Does the neighbour table know another machine than this under that address?
+bool Gateway::another(const std::string &host, const std::string &mac) const {
+	const auto known = neighbours_.find(host);
+	return known != neighbours_.end() && !known->second.empty() && known->second != mac;
 }
 
 void Gateway::end_lease(Lease &lease) const {
@@ -62,9 +77,22 @@ void Gateway::end_lease(Lease &lease) const {
 	lease.ended = now_;
 }
 
-Lease *Gateway::live(const Rule &rule, const std::string &remote) {
-	const auto found = leases_.find(key(rule, remote));
-	return found != leases_.end() && found->second.live && !over(found->second, rule) ? &found->second : nullptr;
+/// The lease is over; now it is known.
+void Gateway::ended_by_time(Lease &lease, const Rule &rule) const {
+	lease.live = false;
+	lease.ended = lease.refreshed + rule.timeout.count();
+	if (rule.max_lifetime)
+		lease.ended = std::min(lease.ended, lease.granted + rule.max_lifetime->count());
+}
+
+Lease *Gateway::find(const Rule &rule, const std::string &remote, const std::string &wan) {
+	const auto found = leases_.find(key(rule, remote, wan));
+	return found != leases_.end() ? &found->second : nullptr;
+}
+
+Lease *Gateway::live(const Rule &rule, const std::string &remote, const std::string &wan) {
+	Lease *lease = find(rule, remote, wan);
+	return lease && lease->live && !over(*lease, rule) ? lease : nullptr;
 }
 
 std::size_t Gateway::leases_of(const std::string &host) const {
@@ -73,34 +101,14 @@ std::size_t Gateway::leases_of(const std::string &host) const {
 	}));
 }
 
-/// What ptrig sends on itself may be a trigger, when it leaves.
-Output Gateway::and_trigger(Output out, const Input &in) {
-	if (!asks_ || (out.reason != PTRIG_FORWARDED && out.reason != PTRIG_OPENED))
-		return out;
-	const enum ptrig_reason reason = trigger(in, false);
-	if (reason != PTRIG_NOT_TRIGGER && reason != PTRIG_FRESH && reason != PTRIG_SPOOFED)
-		out.also = reason;
-	return out;
-}
-
 Output Gateway::arrives(const Input &in) {
-	if (in.answer)
-		return {.reason = answer(in)};
-	bool ended = false;
-	asks_ = only_refreshes_ = false;
-	if (auto out = established(in, ended))
-		return and_trigger(*out, in);
-	if (auto out = half_open(in, ended))
-		return *out;
-	if (in.from_lan) {
-		if (auto out = in.remote == wan_ ? hairpin(in, ended) : open_from_lan(in))
-			return and_trigger(*out, in);
-		return {.reason = trigger(in, ended)};
-	}
-	Output out = open_from_wan(in);
-	const auto reason = out.reason;
-	if (ended && (reason == PTRIG_NOT_OPEN || reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN))
-		out.reason = PTRIG_SESSION_ENDED;
+	if (!in.answer)
+		return in.from_lan ? from_lan(in) : from_wan(in);
+	Output out{.reasons = {answer(in)}};
+	Entry *entry = flows_.find({in.proto, in.host, in.remote, in.near, in.far});
+	out.answers = entry && entry->orig.saddr == in.host && !entry->answered;
+	if (out.answers)
+		entry->answered = true;
 	return out;
 }
 

@@ -6,40 +6,45 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "include/ptrig/abi.h"
 #include "loader/rule.h"
+#include "tests/model/flows.h"
 
 namespace ptrig::model {
 
 using Time = std::int64_t; ///< nanoseconds
+constexpr Time kSecond = 1000000000;
+constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
 
 /// A packet's transport part, and who is at both ends. `host` is set if it comes from the LAN, or if it is an answer:
 /// the remote's packet as the kernel sends it to the host, un-masqueraded.
 struct Input {
 	bool from_lan = false, answer = false;
 	std::string host, mac, remote;   ///< `mac`: of what has sent it, from the LAN
+	std::string wan;                 ///< to which WAN address; from the LAN: behind which it is masqueraded
 	std::uint16_t near = 0, far = 0; ///< port on our side (host's or WAN's), port of the remote
 	Protos proto = PTRIG_UDP;
-	std::uint8_t flags = 0, ttl = 64;
+	std::uint8_t flags = 0;
 	std::uint32_t length = 0;
+	/// From the WAN, if nobody has taken it: the kernel lets it in, and so has an entry of it.
+	bool probe = false;
 
 	bool tcp() const { return proto == PTRIG_TCP; }
 	bool plain_syn() const;
+	/// Its addresses and ports; no answer's.
+	Tuple tuple() const;
 };
 
+/// What becomes of a packet.
 struct Output {
-	enum ptrig_reason reason = PTRIG_REASON_COUNT;
-	std::string host;       ///< of a translated packet from the WAN
-	std::uint16_t near = 0; ///< its new port on our side
-	/// Of a hairpin: who is at the other end, and the two ports of the WAN address.
-	std::string client;
-	std::uint16_t client_port = 0, wan_port = 0, far = 0;
-	/// What the packet is besides, as a trigger; PTRIG_REASON_COUNT: none.
-	enum ptrig_reason also = PTRIG_REASON_COUNT;
+	std::vector<enum ptrig_reason> reasons; ///< of each program that it passes
+	std::optional<Tuple> left;              ///< where it comes from and goes to when it leaves, translated
+	bool answers = false;                   ///< conntrack sees it as an answer for the first time
 };
 
 struct Lease {
@@ -47,38 +52,61 @@ struct Lease {
 	bool live = true; ///< not known to have ended; may be over by time
 	Time granted = 0, refreshed = 0, ended = 0;
 	std::string host, mac, trigger_remote; ///< `mac` is empty if the host is behind a router
+	bool routed = false;                   ///< its WAN address is on no WAN interface
 	std::int64_t tokens = 0;
 	Time tokens_since = 0;
 };
 
 struct Side {
-	bool cached = false, fin = false;
 	Time looked = 0;
 	std::uint64_t packets = 0, bytes = 0;
 };
 
+/// In a hairpin `remote` is a client on the LAN.
 struct Session {
-	std::string host, remote;
+	std::string host, remote, wan;
 	std::uint16_t host_port = 0, wan_port = 0, far = 0;
+	std::string peer; ///< whom the host sees as its remote: in a hairpin the WAN address
 	Protos proto = 0;
 	std::uint8_t state = PTRIG_SESSION_HALFOPEN;
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
-	std::string via;  ///< MAC address that the host's packets must have; empty: any
-	std::string dmac; ///< of the host, when a packet from the WAN was last looked at; empty: not known
-	std::string client, client_via; ///< of a hairpin; as `host` and `via`
-	std::uint16_t client_port = 0;
-	bool own = false;  ///< begun by the host: its packets may be triggers, too
-	bool kill = false; ///< ends with its lease; as its rule has it, or has had it last
-	Side lan, wan;
+	std::string via;   ///< MAC address that the host's packets must have; empty: any
+	bool kill = false; ///< ends with its lease, if its rule is gone
+	bool routed = false;
+	bool hairpin = false;
+	bool ask = false;     ///< a FIN or RST came by
+	bool refused = false; ///< a hairpin that its host has reset: over, once that has passed
+	Side in, out;         ///< from the remote, from the host
 
 	bool halfopen() const { return state == PTRIG_SESSION_HALFOPEN; }
+	Tuple from_remote() const { return {proto, remote, wan, far, wan_port}; }
+	Tuple from_host() const { return {proto, host, peer, host_port, far}; }
+	/// For whom it is counted besides its lease.
+	const std::string &payer() const { return hairpin ? remote : host; }
+};
+
+/// What LAN ingress has found out about a flow.
+struct Note {
+	std::string mac;
+	bool known = false;      ///< the neighbour table has this MAC address
+	bool given_back = false; ///< its SYN has been
+	Time noted = 0;
+	std::optional<Time> done; ///< when nothing was left to do for it
+	std::string wan;
+};
+
+/// Who asks for a lease.
+struct Trigger {
+	Input in;
+	bool known = false; ///< as in Note
+	std::string wan;
 };
 
 /// A trigger of a `confirm` rule whose remote has yet to answer.
 struct Waiting {
-	Input trigger;
+	Trigger trigger;
 	Time since = 0;
 };
 /// Rule and ends of a trigger's connection.
@@ -93,14 +121,15 @@ struct ConnKey {
 /// A trigger connection of a `close = "connection"` rule.
 struct Conn {
 	std::uint32_t lease = 0;
+	std::string wan;
 	bool fin_lan = false, fin_wan = false;
 };
 
 /// Leases or sessions that user space wants to end; an empty name is any.
 struct Filter {
-	std::string rule, host, remote;
+	std::string rule, host, remote, wan;
 };
-/// How many have.
+/// How many have ended; of sessions: how many were listed.
 struct Ended {
 	unsigned leases = 0, sessions = 0, halfopen = 0, conns = 0; ///< `conns`: triggers that wait, too
 };
@@ -108,28 +137,38 @@ struct Ended {
 /// A host on the LAN itself, not behind a router.
 bool on_link(const std::string &host);
 bool within(const std::vector<Prefix> &prefixes, const std::string &address);
-/// Where an open port leads to; 0 if it is none of the rule's.
-std::uint16_t host_port(const Rule &rule, Protos proto, std::uint16_t wan_port);
+/// Where an open port leads to, or from which one a host's port is reached; 0 if no open port of the rule is there.
+std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to_host);
 bool may_trigger(const Rule &rule, const Input &in);
 /// Is this a trigger port of the rule's?
 bool triggers(const Rule &rule, Protos proto, std::uint16_t port);
+/// Has a trigger with this outcome been a lease's?
+bool grants(enum ptrig_reason reason);
 
-using LeaseKey = std::pair<std::string, std::string>; ///< rule, and the remote if its remotes are `contacted`
+struct LeaseKey {
+	std::string rule, remote, wan; ///< `remote` is empty unless the rule's remotes are `contacted`
+
+	auto operator<=>(const LeaseKey &) const = default;
+};
 
 class Gateway {
 public:
-	Gateway(Config config, std::string wan) : config_(std::move(config)), wan_(std::move(wan)) {}
+	Gateway(Config config, std::set<std::string> wan) : config_(std::move(config)), wan_(std::move(wan)) {}
 
 	void pass(Time time) { now_ += time; }
 	/// Other rules, timeouts and limits; a rule's leases and sessions are known by its name.
 	void apply(Config config) { config_ = std::move(config); }
 	/// What the neighbour table says; empty: nothing.
 	void neighbour(const std::string &host, const std::string &mac) { neighbours_[host] = mac; }
+	/// An address of the WAN comes or goes.
+	void wan_address(const std::string &address, bool there);
+	/// Somebody flushes conntrack.
+	void forget_flows() { flows_.clear(); }
+	/// The session that already has the port by which this client would be known to a host, if there is one.
+	const Session *port_taken(const Input &in) const;
 	/// Whole seconds since then.
-	std::int64_t seconds_since(Time then) const { return (now_ - then) / 1000000000; }
+	std::int64_t seconds_since(Time then) const { return (now_ - then) / kSecond; }
 	Output arrives(const Input &in);
-	/// Towards which open port, if some session of a client's has the port that stands for the sender.
-	std::optional<std::uint16_t> port_taken(const Input &in) const;
 	Ended sweep();
 	Ended close_leases(const Filter &which);
 	Ended close_sessions(const Filter &which);
@@ -141,59 +180,65 @@ public:
 
 private:
 	const Rule *rule(const std::string &name) const;
-	bool opens(const Input &in) const;
-	bool ends_with_lease(Session &session) const;
 	bool allows_remote(const Rule &rule, const std::string &remote) const;
-	LeaseKey key(const Rule &rule, const std::string &remote) const;
+	static LeaseKey key(const Rule &rule, const std::string &remote, const std::string &wan);
 	bool over(const Lease &lease, const Rule &rule) const;
-	Lease *live(const Rule &rule, const std::string &remote);
+	Lease *find(const Rule &rule, const std::string &remote, const std::string &wan);
+	Lease *live(const Rule &rule, const std::string &remote, const std::string &wan);
 	Lease *lease_of(const Session &session);
 	std::size_t leases_of(const std::string &host) const;
-	enum ptrig_reason grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered);
-	Output and_trigger(Output out, const Input &in);
-	std::vector<const Rule *> triggered(const Input &in) const;
-	void track(const Rule &rule, const Input &in);
-	void closing(const Rule &rule, const Input &in);
+	bool another(const std::string &host, const std::string &mac) const;
+	void end_lease(Lease &lease) const;
 	void ended_by_time(Lease &lease, const Rule &rule) const;
-	enum ptrig_reason claim(const Rule &rule, const Input &in, bool answered);
-	enum ptrig_reason ask(const Rule &rule, const Input &in);
-	enum ptrig_reason trigger(const Input &in, bool ended);
+
+	// Packets from the LAN: LAN ingress, conntrack, WAN egress.
+	Output from_lan(const Input &in);
+	enum ptrig_reason heard(const Input &in);
+	std::optional<enum ptrig_reason> hairpin(const Input &in, bool &ended);
+	enum ptrig_reason note(const Input &in);
+	bool fresh(const Note &note, const Input &in);
+	Entry translate(const Input &in);
+	enum ptrig_reason leaves(const Input &in, Tuple &left);
+	enum ptrig_reason begun(const Input &in, const Entry &entry, Tuple &left);
+	enum ptrig_reason own_port(const Trigger &t, const Entry &entry, Note &note, Tuple &left);
+	std::uint16_t port_of(const Trigger &t, bool touch);
+	bool swap(const Input &in, const Entry &entry, std::uint16_t port);
+
+	// Triggers.
+	enum class Who { kSame, kMoved, kChanged, kOther };
+	static Who claimant(const Lease &lease, const Trigger &t);
+	std::vector<const Rule *> triggered(const Input &in) const;
+	enum ptrig_reason grant(const Rule &rule, const Trigger &t, enum ptrig_reason reason, bool answered);
+	enum ptrig_reason claim(const Rule &rule, const Trigger &t, bool answered);
+	enum ptrig_reason ask(const Rule &rule, const Trigger &t);
+	enum ptrig_reason trigger(const Trigger &t);
 	enum ptrig_reason answered(const Rule &rule, const Input &in);
 	enum ptrig_reason answer(const Input &in);
+	void track(const Rule &rule, const Trigger &t);
+	void closing(const Rule &rule, const Input &in);
 
-	enum class Who { kSame, kMoved, kChanged, kOther };
-	static Who claimant(const Lease &lease, const Input &in);
-	/// What the neighbour table says of a host on the LAN; empty: nothing.
-	std::string neighbour_of(const std::string &host) const;
-	bool stranger(const Lease &lease) const;
-	void end_lease(Lease &lease) const;
-	bool another_machine(Session &session);
-	bool spoofed(const Input &in) const;
-
-	Session *find(const Input &in, bool halfopen);
-	void end(const Session *session);
+	// Sessions.
+	Session *by_remote(const Tuple &tuple);
+	Session *by_host(const Tuple &tuple);
+	void end(const Session &session);
 	Time idle_time(const Session &session) const;
-	bool half_over(const Session &session);
-	bool look(Session &session, const Input &in);
-	void track(Session &session, const Input &in);
-	void refresh_by(const Session &session, const Input &in);
+	bool over(const Session &session);
+	enum ptrig_reason host_answers(Session &session, const Input &in);
+	std::optional<enum ptrig_reason> remote_sends(const Input &in, bool &ended);
+	bool look(Session &session, Whose whose);
 	bool take_token(Lease &lease);
-	enum ptrig_reason may_begin(Lease &lease, const Rule &rule);
-	std::optional<Output> established(const Input &in, bool &ended);
-	std::optional<Output> half_open(const Input &in, bool &ended, bool hairpin = false);
-	std::optional<Output> hairpin(const Input &in, bool &ended);
-	std::optional<Output> admit(const Input &in, bool ended);
-	Output open_from_wan(const Input &in);
-	std::optional<Output> open_from_lan(const Input &in);
-	Output finish(const Session &session, const Input &in, enum ptrig_reason reason) const;
+	enum ptrig_reason may_begin(Lease &lease, const Rule &rule, const std::string &payer);
+	enum ptrig_reason open(const Input &in);
+	enum ptrig_reason begin(const Input &in, Lease &lease, const Rule &rule, std::uint16_t port);
+	Output from_wan(const Input &in);
 
 	Config config_;
-	std::string wan_;
+	std::set<std::string> wan_; ///< addresses of the WAN
 	Time now_ = 1000000000000;
 	std::uint32_t next_id_ = 0;
-	bool asks_ = false;           ///< of this packet: of a session that its host has begun, and looked at
-	bool only_refreshes_ = false; ///< and its port triggers other rules than the session's
 	std::map<std::string, std::string> neighbours_;
+	Flows flows_;
+	std::map<Tuple, Note> notes_;
 	std::map<LeaseKey, Lease> leases_;
 	std::vector<Session> sessions_;
 	std::map<ConnKey, Waiting> waiting_;

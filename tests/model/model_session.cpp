@@ -1,4 +1,4 @@
-// Sessions of the reference model: how they begin, what keeps them and what ends them.
+// Sessions of the reference model: how a remote begins one, what keeps it and what ends it.
 #include <algorithm>
 
 #include "tests/model/model.h"
@@ -7,50 +7,38 @@ namespace ptrig::model {
 
 namespace {
 
-constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4;
-constexpr Time kSecond = 1000000000;
-
-/// The port that `from` leads to; 0 if no open port of the rule is there.
-std::uint16_t mapped(const Rule &rule, Protos proto, std::uint16_t from, bool to_host) {
-	for (const OpenRange &range : rule.open) {
-		const std::uint16_t first = to_host ? range.wan.first : range.host_first;
-		const std::uint16_t to = to_host ? range.host_first : range.wan.first;
-		if (range.wan.protos & proto && from >= first && from - first <= range.wan.last - range.wan.first)
-			return static_cast<std::uint16_t>(to + (from - first));
-	}
-	return 0;
+Entry entry_of(const Session &s) {
+	return {.orig = s.from_remote(), .reply = s.from_host(), .answered = !s.hairpin};
 }
 
 } // namespace
 
-std::uint16_t host_port(const Rule &rule, Protos proto, std::uint16_t wan_port) {
-	return mapped(rule, proto, wan_port, true);
+Session *Gateway::by_remote(const Tuple &tuple) {
+	const auto found = std::find_if(sessions_.begin(), sessions_.end(),
+					[&](const Session &s) { return s.from_remote() == tuple; });
+	return found == sessions_.end() ? nullptr : &*found;
 }
 
-/// Some rule opens this port, on the WAN or for the host.
-bool Gateway::opens(const Input &in) const {
-	return std::any_of(config_.rules.begin(), config_.rules.end(),
-			   [&](const Rule &one) { return mapped(one, in.proto, in.near, !in.from_lan); });
+Session *Gateway::by_host(const Tuple &tuple) {
+	const auto found = std::find_if(sessions_.begin(), sessions_.end(),
+					[&](const Session &s) { return s.from_host() == tuple; });
+	return found == sessions_.end() ? nullptr : &*found;
 }
 
-Session *Gateway::find(const Input &in, bool halfopen) {
-	for (Session &s : sessions_)
-		if (s.halfopen() == halfopen && s.proto == in.proto && s.remote == in.remote && s.far == in.far &&
-		    (in.from_lan ? s.host == in.host && s.host_port == in.near : s.wan_port == in.near))
-			return &s;
-	return nullptr;
-}
-
-void Gateway::end(const Session *session) {
-	sessions_.erase(sessions_.begin() + (session - sessions_.data()));
+/// Its entry goes along, if it is still its own.
+void Gateway::end(const Session &session) {
+	if (flows_.whose(session.from_remote(), session.host, session.host_port) == Whose::kOurs)
+		flows_.forget(session.from_remote());
+	sessions_.erase(sessions_.begin() + (&session - sessions_.data()));
 }
 
 Lease *Gateway::lease_of(const Session &session) {
 	const Rule *by = rule(session.rule);
-	Lease *lease = by ? live(*by, session.remote) : nullptr;
+	Lease *lease = by ? live(*by, session.peer, session.wan) : nullptr;
 	return lease && lease->id == session.lease ? lease : nullptr;
 }
 
+/// TCP stays in the handshake, since conntrack sees no packet of a test run.
 Time Gateway::idle_time(const Session &session) const {
 	const Timeouts &t = config_.timeouts;
 	switch (session.state) {
@@ -58,160 +46,75 @@ Time Gateway::idle_time(const Session &session) const {
 		return t.halfopen.count();
 	case PTRIG_SESSION_TRANSITORY:
 		return t.tcp_transitory.count();
-	case PTRIG_SESSION_CLOSING:
-		return 10 * kSecond;
 	default:
-		return session.proto == PTRIG_TCP ? t.tcp_established.count() : t.udp.count();
+		return t.udp.count();
 	}
 }
 
-Output Gateway::finish(const Session &session, const Input &in, enum ptrig_reason reason) const {
-	if (in.ttl <= 1 && in.from_lan)
-		return {.reason = PTRIG_TTL_EXPIRED};
-	if (in.ttl <= 1)
-		reason = PTRIG_TTL_EXPIRED_UP;
-	return {reason,         session.host,        in.from_lan ? session.wan_port : session.host_port,
-		session.client, session.client_port, session.wan_port,
-		session.far};
+bool Gateway::over(const Session &s) {
+	const Lease *lease = lease_of(s);
+	const Rule *by = rule(s.rule);
+	const bool kill = by ? by->on_close == OnClose::kKill : s.kill;
+	if (now_ - s.seen >= idle_time(s) || (!s.routed && !wan_.contains(s.wan)) || s.refused)
+		return true;
+	return s.halfopen() ? !lease || lease->host != s.host : kill && !lease;
 }
 
-void Gateway::track(Session &s, const Input &in) {
-	Side &side = in.from_lan ? s.lan : s.wan;
-	if (in.flags & kFin)
-		side.fin = true;
-	if (in.flags & kRst || (s.lan.fin && s.wan.fin)) {
-		if (s.state != PTRIG_SESSION_CLOSING)
-			s.seen = now_;
-		s.state = PTRIG_SESSION_CLOSING;
-	} else if (in.from_lan && !(in.flags & kSyn)) {
-		if (s.state != PTRIG_SESSION_ESTABLISHED)
-			s.wan.cached = false; // XDP's from now on: TC looks at the next packet
-		s.state = PTRIG_SESSION_ESTABLISHED;
+/// A packet of its host's: at WAN egress, where it has been translated, or in a hairpin at LAN ingress, before that.
+enum ptrig_reason Gateway::host_answers(Session &s, const Input &in) {
+	if (s.halfopen() && in.flags & kRst) {
+		s.refused = true;
+		if (!s.hairpin)
+			end(s);
+		return PTRIG_HALF_OPEN;
 	}
-}
-
-/// The host's packet in a session refreshes its lease with `refresh = "traffic"`. If it is a trigger as well, it is one
-/// for all rules in a session that the host has begun, but grants only if it is one of the session's own rule; in one
-/// that the remote has begun, it refreshes the session's own lease.
-void Gateway::refresh_by(const Session &session, const Input &in) {
-	Lease *lease = lease_of(session);
-	const Rule *by = rule(session.rule);
-	const bool is_trigger = by && triggers(*by, in.proto, in.far);
-	asks_ = session.own;
-	only_refreshes_ = !is_trigger;
-	if (!lease || lease->host != in.host || in.flags & (kFin | kRst))
-		return;
-	if (by->refresh == Refresh::kTraffic || (is_trigger && !session.own))
-		lease->refreshed = now_;
-}
-
-bool Gateway::ends_with_lease(Session &s) const {
-	if (const Rule *by = rule(s.rule))
-		s.kill = by->on_close == OnClose::kKill;
-	return s.kill;
-}
-
-/// Looks who is at the host's address, before a packet of the remote's goes there. True: not who was; the lease has
-/// ended.
-bool Gateway::another_machine(Session &s) {
-	const std::string there = neighbour_of(s.host);
-	Lease *lease = lease_of(s);
-	const bool other = (!there.empty() && !s.dmac.empty() && there != s.dmac) ||
-			   (lease && lease->host == s.host && stranger(*lease));
-	if (other && lease)
-		end_lease(*lease);
-	s.dmac = there;
-	if (!there.empty())
-		s.via = there;
-	return other;
-}
-
-/// Once a second, and for SYN, FIN and RST. False: the session has ended.
-bool Gateway::look(Session &s, const Input &in) {
-	const bool cut = ends_with_lease(s) && !lease_of(s);
-	const bool again = s.state == PTRIG_SESSION_CLOSING && in.plain_syn() &&
-			   (in.from_lan || (s.lan.fin && s.wan.fin)); // a remote's RST and SYN may be forged
-	if (now_ - s.seen >= idle_time(s) || cut || again)
-		return false;
-	if (in.tcp())
-		track(s, in);
-	if (in.from_lan) {
-		if (s.state != PTRIG_SESSION_CLOSING)
-			s.seen = now_;
-		refresh_by(s, in);
+	const bool closing = in.flags & (kFin | kRst), first = s.halfopen();
+	s.ask |= closing && !first;
+	if (first || closing || s.state != PTRIG_SESSION_ESTABLISHED || now_ - s.out.looked >= kSecond) {
+		if (over(s)) {
+			end(s);
+			return PTRIG_SESSION_ENDED;
+		}
+		s.state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
+		s.seen = s.out.looked = now_;
 	}
-	if (!in.from_lan && another_machine(s))
-		return false;
-	Side &side = in.from_lan ? s.lan : s.wan;
-	side.cached = in.from_lan ? s.client.empty() : !on_link(s.host) || !s.dmac.empty();
-	side.looked = now_;
-	return true;
+	s.out.packets++;
+	s.out.bytes += in.length;
+	return first ? PTRIG_ESTABLISHED : PTRIG_FORWARDED;
 }
 
-std::optional<Output> Gateway::established(const Input &in, bool &ended) {
-	Session *s = find(in, false);
+/// Is there still such a session? Then its entry is there, too, or can be made again.
+bool Gateway::look(Session &s, Whose whose) {
+	const bool gone = whose == Whose::kNone || whose == Whose::kNobodys;
+	if (whose != Whose::kAnothers && !within(config_.gateway.deny_remotes, s.remote) && !over(s) &&
+	    !(gone && (s.halfopen() || s.ask || s.hairpin)))
+		return true;
+	end(s);
+	return false;
+}
+
+/// A remote's packet of a session, if it is one's.
+std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &ended) {
+	Session *s = by_remote(in.tuple());
 	if (!s)
 		return std::nullopt;
-	if (in.from_lan && !s->via.empty() && s->via != in.mac)
-		return Output{.reason = PTRIG_SPOOFED};
-	Side &side = in.from_lan ? s->lan : s->wan;
-	const bool quick = s->state == PTRIG_SESSION_ESTABLISHED && side.cached && !(in.flags & (kSyn | kFin | kRst)) &&
-			   now_ - side.looked < kSecond;
-	if (!quick && !look(*s, in)) {
-		end(s);
-		ended = true;
-		return std::nullopt;
+	const Whose whose = flows_.whose(in.tuple(), s->host, s->host_port);
+	const bool ours = whose == Whose::kOurs;
+	if (s->halfopen() || now_ - s->in.looked >= kSecond || !ours || in.flags & kSyn || s->refused) {
+		if (!look(*s, whose)) {
+			ended = true;
+			return std::nullopt;
+		}
+		if (whose == Whose::kNobodys)
+			flows_.forget(in.tuple());
+		if (!ours && !flows_.insert(entry_of(*s)))
+			return PTRIG_ENTRY_REFUSED;
+		s->in.looked = now_;
 	}
-	side.packets++;
-	side.bytes += in.length;
-	return finish(*s, in, PTRIG_FORWARDED);
-}
-
-bool Gateway::half_over(const Session &session) {
-	const Lease *lease = lease_of(session);
-	return !lease || lease->host != session.host || now_ - session.seen >= idle_time(session);
-}
-
-std::optional<Output> Gateway::half_open(const Input &in, bool &ended, bool hairpin) {
-	Session *s = hairpin || opens(in) ? find(in, true) : nullptr;
-	if (!s)
-		return std::nullopt;
-	if (in.from_lan && !s->via.empty() && s->via != in.mac)
-		return Output{.reason = PTRIG_SPOOFED};
-	if (half_over(*s)) {
-		end(s);
-		ended = true;
-		return std::nullopt;
-	}
-	if (!in.from_lan && stranger(*lease_of(*s))) {
-		end_lease(*lease_of(*s));
-		end(s);
-		return Output{.reason = PTRIG_SESSION_ENDED};
-	}
-	if (!in.from_lan) {
-		s->wan.packets++;
-		s->wan.bytes += in.length;
-		return finish(*s, in, PTRIG_HALF_OPEN);
-	}
-	if (in.flags & kRst) {
-		const Session gone = *s;
-		end(s);
-		return finish(gone, in, PTRIG_HALF_OPEN);
-	}
-	// The other host's own packet has taken the WAN port towards this remote meanwhile.
-	Input back = in;
-	back.from_lan = false;
-	back.near = s->wan_port;
-	if (find(back, false)) {
-		end(s);
-		return Output{.reason = PTRIG_FLOW_KNOWN};
-	}
-	s->state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
-	s->seen = now_;
-	s->lan = {.cached = s->client.empty(), .looked = now_, .packets = 1, .bytes = in.length};
-	if (rule(s->rule)->refresh == Refresh::kTraffic)
-		lease_of(*s)->refreshed = now_;
-	return finish(*s, in, PTRIG_ESTABLISHED);
+	s->ask |= (in.flags & (kFin | kRst)) != 0;
+	s->in.packets++;
+	s->in.bytes += in.length;
+	return !ours ? PTRIG_REMADE : s->halfopen() ? PTRIG_HALF_OPEN : PTRIG_FORWARDED;
 }
 
 /// A bucket that holds a second's worth of new sessions. Time passes here in whole seconds only.
@@ -227,106 +130,119 @@ bool Gateway::take_token(Lease &lease) {
 	return lease.tokens > 0 && lease.tokens-- > 0;
 }
 
-enum ptrig_reason Gateway::may_begin(Lease &lease, const Rule &rule) {
-	std::uint32_t of_lease = 0, of_host = 0;
+/// PTRIG_OPENED: it may.
+enum ptrig_reason Gateway::may_begin(Lease &lease, const Rule &rule, const std::string &payer) {
+	std::uint32_t of_lease = 0, of_payer = 0;
 	for (const Session &s : sessions_) {
 		of_lease += s.lease == lease.id;
-		of_host += s.host == lease.host;
+		of_payer += s.payer() == payer;
 	}
 	if (rule.session_limit && of_lease >= *rule.session_limit)
 		return PTRIG_SESSION_LIMIT;
-	if (config_.limits.sessions_per_host && of_host >= config_.limits.sessions_per_host)
+	if (config_.limits.sessions_per_host && of_payer >= config_.limits.sessions_per_host)
 		return PTRIG_HOST_SESSIONS;
 	return take_token(lease) ? PTRIG_OPENED : PTRIG_RATE_LIMITED;
 }
 
-Output Gateway::open_from_wan(const Input &in) {
+/// By the first rule with a live lease that lets this remote in.
+enum ptrig_reason Gateway::open(const Input &in) {
+	const Tuple t = in.tuple();
 	enum ptrig_reason reason = PTRIG_NOT_OPEN;
 	for (const Rule &one : config_.rules) {
-		const auto port = mapped(one, in.proto, in.near, true);
+		const auto port = mapped(one, in.proto, t.dport, true);
 		if (!port)
 			continue;
 		if (reason == PTRIG_NOT_OPEN)
 			reason = PTRIG_NO_LEASE;
-		Lease *lease = live(one, in.remote);
-		if (!lease)
+		Lease *lease = live(one, in.from_lan ? t.daddr : t.saddr, t.daddr);
+		if (!lease || (!lease->routed && !wan_.contains(t.daddr)))
 			continue;
-		if (!allows_remote(one, in.remote)) {
-			reason = PTRIG_REMOTE_DENIED;
-			continue;
-		}
-		if (in.tcp() && !in.plain_syn())
-			return {.reason = PTRIG_NOT_SYN};
-		if (on_link(in.remote)) // in a LAN host's name
-			return {.reason = PTRIG_REMOTE_DENIED};
-		const Input answer{.from_lan = true,
-				   .host = lease->host,
-				   .remote = in.remote,
-				   .near = port,
-				   .far = in.far,
-				   .proto = in.proto};
-		if (stranger(*lease)) {
-			end_lease(*lease);
-			return {.reason = PTRIG_NO_LEASE};
-		}
-		if (find(answer, false))
-			return {.reason = PTRIG_FLOW_KNOWN};
-		reason = may_begin(*lease, one);
-		if (reason != PTRIG_OPENED)
-			return {.reason = reason};
-		if (find(answer, true))
-			return {.reason = PTRIG_FLOW_KNOWN};
-		sessions_.push_back({.host = lease->host,
-				     .remote = in.remote,
-				     .host_port = port,
-				     .wan_port = in.near,
-				     .far = in.far,
-				     .proto = in.proto,
-				     .rule = one.name,
-				     .lease = lease->id,
-				     .seen = now_,
-				     .via = lease->mac,
-				     .kill = one.on_close == OnClose::kKill,
-				     .wan = {.packets = 1, .bytes = in.length}});
-		return finish(sessions_.back(), in, PTRIG_OPENED);
+		if (allows_remote(one, t.saddr))
+			return begin(in, *lease, one, port);
+		reason = PTRIG_REMOTE_DENIED;
 	}
-	return {.reason = reason};
+	return reason;
 }
 
-/// The host's own packet from an open port of its lease.
-std::optional<Output> Gateway::open_from_lan(const Input &in) {
+enum ptrig_reason Gateway::begin(const Input &in, Lease &lease, const Rule &rule, std::uint16_t port) {
+	const Tuple t = in.tuple();
 	if (in.tcp() && !in.plain_syn())
-		return std::nullopt;
-	for (const Rule &one : config_.rules) {
-		const auto port = mapped(one, in.proto, in.near, false);
-		Lease *lease = port ? live(one, in.remote) : nullptr;
-		if (!lease || lease->host != in.host || (!lease->mac.empty() && lease->mac != in.mac) ||
-		    !allows_remote(one, in.remote))
-			continue;
-		Input back = in;
-		back.from_lan = false;
-		back.near = port;
-		if (may_begin(*lease, one) != PTRIG_OPENED || find(back, false))
-			return std::nullopt;
-		const auto state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
-		sessions_.push_back({.host = in.host,
-				     .remote = in.remote,
-				     .host_port = in.near,
-				     .wan_port = port,
-				     .far = in.far,
-				     .proto = in.proto,
-				     .state = static_cast<std::uint8_t>(state),
-				     .rule = one.name,
-				     .lease = lease->id,
-				     .seen = now_,
-				     .via = lease->mac,
-				     .own = true,
-				     .kill = one.on_close == OnClose::kKill,
-				     .lan = {.cached = true, .looked = now_, .packets = 1, .bytes = in.length}});
-		refresh_by(sessions_.back(), in);
-		return finish(sessions_.back(), in, PTRIG_OPENED);
+		return PTRIG_NOT_SYN;
+	if (!in.from_lan && on_link(in.remote)) // in a LAN host's name
+		return PTRIG_REMOTE_DENIED;
+	if (in.from_lan && another(in.host, in.mac))
+		return PTRIG_SPOOFED;
+	const Whose whose = flows_.whose(t, lease.host, port);
+	if (whose == Whose::kAnothers || whose == Whose::kOurs)
+		return PTRIG_FLOW_KNOWN;
+	flows_.forget(t);
+	if (!lease.mac.empty() && another(lease.host, lease.mac))
+		return PTRIG_STRANGER;
+	const Session session{.host = lease.host,
+			      .remote = t.saddr,
+			      .wan = t.daddr,
+			      .host_port = port,
+			      .wan_port = t.dport,
+			      .far = t.sport,
+			      .peer = in.from_lan ? t.daddr : t.saddr,
+			      .proto = in.proto,
+			      .rule = rule.name,
+			      .lease = lease.id,
+			      .seen = now_,
+			      .via = lease.mac,
+			      .kill = rule.on_close == OnClose::kKill,
+			      .routed = lease.routed,
+			      .hairpin = in.from_lan,
+			      .in = {.looked = now_, .packets = 1, .bytes = in.length}};
+	if (const auto reason = may_begin(lease, rule, session.payer()); reason != PTRIG_OPENED)
+		return reason;
+	if (!flows_.insert(entry_of(session)))
+		return PTRIG_FLOW_KNOWN;
+	if (by_host(session.from_host())) { // its entry has been flushed
+		flows_.forget(t);
+		return PTRIG_FLOW_KNOWN;
 	}
-	return std::nullopt;
+	sessions_.push_back(session);
+	return PTRIG_OPENED;
+}
+
+const Session *Gateway::port_taken(const Input &in) const {
+	const auto found = std::find_if(sessions_.begin(), sessions_.end(), [&](const Session &s) {
+		return s.hairpin && s.proto == in.proto && s.remote == in.host && s.far == in.near;
+	});
+	return found == sessions_.end() ? nullptr : &*found;
+}
+
+/// From the LAN to a WAN address: of a client's session, or its first packet.
+std::optional<enum ptrig_reason> Gateway::hairpin(const Input &in, bool &ended) {
+	if (const auto reason = remote_sends(in, ended))
+		return reason;
+	const auto reason = open(in);
+	if (reason == PTRIG_OPENED)
+		return PTRIG_HAIRPIN_OPENED;
+	if (reason == PTRIG_NOT_OPEN || reason == PTRIG_NO_LEASE)
+		return std::nullopt;
+	return ended && reason == PTRIG_NOT_SYN ? PTRIG_SESSION_ENDED : reason;
+}
+
+Output Gateway::from_wan(const Input &in) {
+	bool ended = false;
+	auto reason = remote_sends(in, ended);
+	if (!reason) {
+		reason = open(in);
+		if (ended && (reason == PTRIG_NOT_OPEN || reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN))
+			reason = PTRIG_SESSION_ENDED;
+	}
+	Output out{.reasons = {*reason}};
+	Entry *entry = flows_.find(in.tuple());
+	if (entry && entry->destination_changed()) // a session's
+		out.left = entry->translated(in.tuple());
+	out.answers = entry && entry->reply == in.tuple() && !entry->answered;
+	if (out.answers)
+		entry->answered = true;
+	if (!entry && in.probe)
+		flows_.insert({.orig = in.tuple(), .reply = in.tuple().turned()});
+	return out;
 }
 
 } // namespace ptrig::model

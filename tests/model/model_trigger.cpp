@@ -7,13 +7,6 @@ namespace ptrig::model {
 
 namespace {
 
-constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
-constexpr Time kFresh = 250000000;
-
-bool grants(enum ptrig_reason reason) {
-	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
-}
-
 ConnKey conn(const Rule &rule, const Input &in) {
 	return {rule.name, in.host, in.remote, in.near, in.far, in.proto};
 }
@@ -25,8 +18,8 @@ bool triggers(const Rule &rule, Protos proto, std::uint16_t port) {
 			   [&](const PortRange &r) { return r.protos & proto && r.first <= port && port <= r.last; });
 }
 
-bool on_link(const std::string &host) {
-	return host.starts_with("192.168.77.");
+bool grants(enum ptrig_reason reason) {
+	return reason >= PTRIG_FRESH && reason <= PTRIG_PENDING;
 }
 
 bool may_trigger(const Rule &rule, const Input &in) {
@@ -47,35 +40,28 @@ std::vector<const Rule *> Gateway::triggered(const Input &in) const {
 }
 
 /// A new lease, or the one that there is for a new host; with `confirm` only once the remote has answered.
-enum ptrig_reason Gateway::grant(const Rule &rule, const Input &in, enum ptrig_reason reason, bool answered) {
+enum ptrig_reason Gateway::grant(const Rule &rule, const Trigger &t, enum ptrig_reason reason, bool answered) {
 	if (rule.confirm && !answered) {
-		waiting_[conn(rule, in)] = {in, now_};
+		waiting_[conn(rule, t.in)] = {t, now_};
 		return PTRIG_PENDING;
 	}
-	if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
+	if (config_.limits.leases_per_host && leases_of(t.in.host) >= config_.limits.leases_per_host)
 		return PTRIG_HOST_LEASES;
-	leases_[key(rule, in.remote)] = {.id = ++next_id_,
-					 .granted = now_,
-					 .refreshed = now_,
-					 .host = in.host,
-					 .mac = on_link(in.host) ? in.mac : "",
-					 .trigger_remote = in.remote,
-					 .tokens = config_.limits.new_sessions_per_second,
-					 .tokens_since = now_};
+	leases_[key(rule, t.in.remote, t.wan)] = {.id = ++next_id_,
+						  .granted = now_,
+						  .refreshed = now_,
+						  .host = t.in.host,
+						  .mac = on_link(t.in.host) ? t.in.mac : "",
+						  .trigger_remote = t.in.remote,
+						  .routed = !wan_.contains(t.wan),
+						  .tokens = config_.limits.new_sessions_per_second,
+						  .tokens_since = now_};
 	return reason;
 }
 
-/// The lease is over; now it is known.
-void Gateway::ended_by_time(Lease &lease, const Rule &rule) const {
-	lease.live = false;
-	lease.ended = lease.refreshed + rule.timeout.count();
-	if (rule.max_lifetime)
-		lease.ended = std::min(lease.ended, lease.granted + rule.max_lifetime->count());
-}
-
 /// This connection holds the lease from now on.
-void Gateway::track(const Rule &rule, const Input &in) {
-	conns_[conn(rule, in)] = {.lease = leases_.at(key(rule, in.remote)).id};
+void Gateway::track(const Rule &rule, const Trigger &t) {
+	conns_[conn(rule, t.in)] = {.lease = find(rule, t.in.remote, t.wan)->id, .wan = t.wan};
 }
 
 /// FIN or RST of a trigger connection: the lease ends with the last one.
@@ -88,63 +74,55 @@ void Gateway::closing(const Rule &rule, const Input &in) {
 	if (!(in.flags & kRst) && !(one.fin_lan && one.fin_wan))
 		return;
 	const std::uint32_t id = one.lease;
+	Lease *lease = find(rule, in.remote, one.wan);
 	conns_.erase(found);
-	const auto lease = leases_.find(key(rule, in.remote));
-	if (lease == leases_.end() || lease->second.id != id || !lease->second.live ||
+	if (!lease || lease->id != id || !lease->live ||
 	    std::any_of(conns_.begin(), conns_.end(), [&](const auto &other) { return other.second.lease == id; }))
 		return;
-	if (over(lease->second, rule))
-		return ended_by_time(lease->second, rule);
-	end_lease(lease->second);
+	if (over(*lease, rule))
+		return ended_by_time(*lease, rule);
+	end_lease(*lease);
 }
 
-Gateway::Who Gateway::claimant(const Lease &lease, const Input &in) {
-	const bool known = !lease.mac.empty() && on_link(in.host), same_mac = known && lease.mac == in.mac;
-	if (lease.host == in.host)
+Gateway::Who Gateway::claimant(const Lease &lease, const Trigger &t) {
+	const bool known = !lease.mac.empty() && on_link(t.in.host), same_mac = known && lease.mac == t.in.mac;
+	if (lease.host == t.in.host)
 		return !known || same_mac ? Who::kSame : Who::kChanged;
-	return same_mac ? Who::kMoved : Who::kOther;
+	return same_mac && t.known ? Who::kMoved : Who::kOther;
 }
 
-/// The neighbour table knows another MAC address for its source.
-bool Gateway::spoofed(const Input &in) const {
-	const std::string known = neighbour_of(in.host);
-	return !known.empty() && known != in.mac;
-}
-
-enum ptrig_reason Gateway::claim(const Rule &rule, const Input &in, bool answered) {
-	const auto found = leases_.find(key(rule, in.remote));
-	if (found == leases_.end())
-		return grant(rule, in, PTRIG_GRANTED, answered);
-	Lease &lease = found->second;
-	const Who who = claimant(lease, in);
-	if (lease.live && over(lease, rule))
-		ended_by_time(lease, rule);
-	if (lease.live && who == Who::kSame) {
-		lease.refreshed = now_;
-		return PTRIG_REFRESHED;
-	}
-	if (lease.live && who == Who::kMoved) {
-		if (config_.limits.leases_per_host && leases_of(in.host) >= config_.limits.leases_per_host)
+enum ptrig_reason Gateway::claim(const Rule &rule, const Trigger &t, bool answered) {
+	Lease *const lease = find(rule, t.in.remote, t.wan);
+	if (!lease)
+		return grant(rule, t, PTRIG_GRANTED, answered);
+	const Who who = claimant(*lease, t);
+	if (lease->live && over(*lease, rule))
+		ended_by_time(*lease, rule);
+	if (lease->live && (who == Who::kSame || who == Who::kMoved)) {
+		if (who == Who::kMoved && config_.limits.leases_per_host &&
+		    leases_of(t.in.host) >= config_.limits.leases_per_host)
 			return PTRIG_HOST_LEASES;
-		lease.host = in.host;
-		lease.refreshed = now_;
-		return PTRIG_MOVED;
+		lease->host = t.in.host;
+		lease->refreshed = now_;
+		lease->routed = !wan_.contains(t.wan);
+		return who == Who::kMoved ? PTRIG_MOVED : PTRIG_REFRESHED;
 	}
-	if (lease.live && who == Who::kOther) {
+	if (lease->live && who == Who::kOther) {
 		const bool yields = rule.conflict == Conflict::kTakeover ||
-				    (rule.yield_after && now_ - lease.refreshed >= rule.yield_after->count());
-		return yields ? grant(rule, in, PTRIG_TAKEN_OVER, answered) : PTRIG_HELD;
+				    (rule.yield_after && now_ - lease->refreshed >= rule.yield_after->count());
+		return yields ? grant(rule, t, PTRIG_TAKEN_OVER, answered) : PTRIG_HELD;
 	}
-	if (lease.live) // another machine under its host's address
-		end_lease(lease);
+	if (lease->live) // another machine under its host's address
+		end_lease(*lease);
 	const bool waits = who == Who::kOther || who == Who::kChanged;
-	if (waits && now_ - lease.ended < rule.cooldown.count())
+	if (waits && now_ - lease->ended < rule.cooldown.count())
 		return PTRIG_COOLDOWN;
-	return grant(rule, in, PTRIG_GRANTED, answered);
+	return grant(rule, t, PTRIG_GRANTED, answered);
 }
 
 /// One rule's part of a packet that leaves by the WAN to one of its trigger ports.
-enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
+enum ptrig_reason Gateway::ask(const Rule &rule, const Trigger &t) {
+	const Input &in = t.in;
 	const bool tracked = rule.close == Close::kConnection && in.tcp(), syn = (in.flags & (kSyn | kAck)) == kSyn;
 	if (in.flags & (kFin | kRst)) {
 		if (rule.confirm)
@@ -153,39 +131,25 @@ enum ptrig_reason Gateway::ask(const Rule &rule, const Input &in) {
 			closing(rule, in);
 		return PTRIG_FLAGS;
 	}
-	const Lease *lease = live(rule, in.remote);
-	const bool held = lease && claimant(*lease, in) == Who::kSame;
-	if (only_refreshes_ && !held) // the firewall has not seen it
-		return PTRIG_NO_CANDIDATE;
 	if (!may_trigger(rule, in))
 		return PTRIG_SOURCE;
 	if (!rule.trigger_remotes.empty() && !within(rule.trigger_remotes, in.remote))
 		return PTRIG_TRIGGER_REMOTE;
-	if (tracked && !syn) // refreshes what is there
-		return held ? claim(rule, in, false) : PTRIG_FLAGS;
-	const enum ptrig_reason reason = claim(rule, in, false);
+	if (tracked && !syn) { // refreshes what is there
+		const Lease *lease = live(rule, in.remote, t.wan);
+		return lease && claimant(*lease, t) == Who::kSame ? claim(rule, t, false) : PTRIG_FLAGS;
+	}
+	const enum ptrig_reason reason = claim(rule, t, false);
 	if (tracked && reason != PTRIG_PENDING && grants(reason))
-		track(rule, in);
+		track(rule, t);
 	return reason;
 }
 
-/// A host's packet that is no session's. The verdict is the first grant, or else the last refusal.
-enum ptrig_reason Gateway::trigger(const Input &in, bool ended) {
-	const auto rules = triggered(in);
-	if (rules.empty())
-		return ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
-	if (rules.size() == 1 && rules[0]->trigger_remotes.empty() && !(in.flags & (kSyn | kFin | kRst))) {
-		const auto found = leases_.find(key(*rules[0], in.remote));
-		if (found != leases_.end() && found->second.live && found->second.host == in.host &&
-		    (found->second.mac.empty() || found->second.mac == in.mac) &&
-		    now_ - found->second.refreshed < kFresh)
-			return PTRIG_FRESH;
-	}
-	if (spoofed(in))
-		return PTRIG_SPOOFED;
-	enum ptrig_reason verdict = PTRIG_REASON_COUNT;
-	for (const Rule *one : rules) {
-		const enum ptrig_reason reason = ask(*one, in);
+/// The verdict is the first grant, or else the last refusal.
+enum ptrig_reason Gateway::trigger(const Trigger &t) {
+	enum ptrig_reason verdict = PTRIG_NO_CANDIDATE;
+	for (const Rule *one : triggered(t.in)) {
+		const enum ptrig_reason reason = ask(*one, t);
 		if (!grants(verdict))
 			verdict = reason;
 	}

@@ -117,7 +117,7 @@ TEST(ConfigErrors, GatewayValues) {
 			{"lan = [\"auto\"]", {"2:7: lan: \"auto\" is only for wan"}},
 			{"datapath = \"fast\"",
 			 {"2:12: datapath: \"fast\" is none of the words that can be here: write "
-			  "auto, xdp or tc"}},
+			  "auto, xdp, tc or kernel"}},
 			{"datapath = true", {"2:12: true is none of the words"}},
 			{"reserved = [\"443\"]", {"2:13: reserved: \"443\": the protocol is missing"}},
 			{"reserved = [\"1=2/tcp\"]", {"2:13: only open ports are mapped"}},

@@ -72,7 +72,9 @@ TEST(SetRuleKey, ErrorsNameTheKeyAndChangeNothing) {
 	} cases[] = {
 		{"timeot", {"10m"}, "unknown key \"timeot\": did you mean timeout?"},
 		{"zorglub", {"1"}, "unknown key \"zorglub\": a rule's keys are name, enabled, "},
-		{"timeout", {"600"}, "timeout: \"600\": a unit is required: write \"600s\" for seconds or \"600m\" for minutes"},
+		{"timeout",
+		 {"600"},
+		 "timeout: \"600\": a unit is required: write \"600s\" for seconds or \"600m\" for minutes"},
 		{"timeout", {"1m", "2m"}, "timeout: only one value is wanted"},
 		{"timeout", {}, "timeout: a value is missing"},
 		{"timeout", {""}, "timeout: a value is missing"},

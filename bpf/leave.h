@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * WAN egress: what firewall, routing and NAT have let out. The packet's own conntrack entry says whose flow it is and
+ * who began it.
+ */
+#ifndef PT_LEAVE_H
+#define PT_LEAVE_H
+
+#include "answer.h"
+#include "own.h"
+
+static __noinline struct ptrig_note *pt_leave_note(const struct pt_entry *e, __u8 proto) {
+	struct ptrig_flow_key key = pt_note_key(e->orig.saddr, e->orig.sport, e->orig.daddr, e->orig.dport, proto);
+
+	return bpf_map_lookup_elem(&pt_notes, &key);
+}
+
+/* A packet of a flow that its host has begun: a trigger, or from an open port, or both. Global for the verifier's sake.
+ */
+__noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const struct pt_entry *e, __u32 l3) {
+	if (!p || !e)
+		return PTRIG_NO_CANDIDATE;
+	struct ptrig_note *note = pt_leave_note(e, p->proto);
+	__u32 trigger = pt_port_entry(&pt_trig_ports, pt_generation(), pt_packet_proto_index(p), bpf_ntohs(p->dport));
+	struct pt_leaving l = {
+		.e = e,
+		.note = note,
+		.t =
+			{
+				.c =
+					{
+						.host = e->orig.saddr,
+						.remote = p->daddr,
+						.host_port = e->orig.sport,
+						.remote_port = p->dport,
+						.proto = p->proto,
+						.tcp_flags = p->tcp_flags,
+					},
+				.wan = p->saddr,
+				.wan_ifindex = skb->ifindex,
+				.established = p->proto == IPPROTO_TCP && e->tcp_state == PT_CT_TCP_ESTABLISHED,
+			},
+		.l3 = l3,
+	};
+	struct pt_trigger *t = &l.t;
+
+	if (!note)
+		return PTRIG_NO_CANDIDATE;
+	if (p->saddr == e->orig.saddr)
+		return PTRIG_UNTRANSLATED;
+	t->routed = !pt_wan_address(skb->ifindex, p->saddr);
+	t->c.lan_ifindex = note->lan_ifindex;
+	t->c.flags = note->flags & (PTRIG_NOTE_ONLINK | PTRIG_NOTE_MAC | PTRIG_NOTE_KNOWN);
+	__builtin_memcpy(t->c.mac, note->mac, sizeof(t->c.mac));
+	enum ptrig_reason verdict = trigger ? pt_trigger_leaves(t, trigger) : PTRIG_NO_CANDIDATE;
+	enum ptrig_reason own = pt_own_leaves(skb, p, &l);
+
+	note->wan = p->saddr;
+	if ((!trigger || pt_trigger_is_grant(verdict)) && verdict != PTRIG_PENDING &&
+	    (own == PT_GO_ON || own == PTRIG_OWN_PORT)) {
+		note->done = bpf_jiffies64();
+		note->flags |= PTRIG_NOTE_DONE;
+	}
+	return own == PT_GO_ON || (own == PTRIG_OWN_PORT && trigger) ? verdict : own;
+}
+
+static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
+	enum ptrig_reason reason = PTRIG_NO_CANDIDATE;
+	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
+
+	_Static_assert(sizeof(struct pt_entry) <= sizeof(scratch->entry), "room in the scratch");
+	if (!skb->ingress_ifindex || !scratch)
+		return PTRIG_NO_CANDIDATE;
+	reason = pt_packet_parse_skb(skb, l3, p);
+	if (reason != PT_GO_ON)
+		return reason;
+	if (!pt_hint_take(p))
+		return PTRIG_NO_CANDIDATE;
+	struct pt_tuple t = {.saddr = p->daddr, .daddr = p->saddr, .sport = p->dport, .dport = p->sport};
+
+	struct pt_entry *e = (struct pt_entry *)scratch->entry;
+
+	if (!pt_entry_look(skb, &t, p->proto, e))
+		return PTRIG_NO_CANDIDATE;
+	reason = e->is_reply ? pt_leave_begun(skb, p, e, l3) : pt_answer_leaves(skb, p);
+	return reason == PT_GO_ON ? PTRIG_NO_CANDIDATE : reason;
+}
+
+#endif
