@@ -123,9 +123,11 @@ static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tupl
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
-	e->found = ct;
-	if (!ct)
+	if (!ct) {
+		e->found = false;
 		return false;
+	}
+	e->found = true;
 	e->is_reply = opts.dir == PT_CT_DIR_REPLY;
 	e->status = ct->status;
 	e->mark = ct->mark;

@@ -59,7 +59,8 @@ std::optional<Expectation> parse_expectation(const nlmsghdr *message) {
 	const auto remote = ip.u32(CTA_IP_V4_SRC), local = ip.u32(CTA_IP_V4_DST);
 	const auto proto = ports.u8(CTA_PROTO_NUM);
 	const auto port = ports.u16(CTA_PROTO_DST_PORT);
-	if (!remote || !local || !port || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
+	constexpr std::uint8_t kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP;
+	if (!remote || !local || !port || (proto != kTcp && proto != kUdp))
 		return std::nullopt;
 	// The mask leaves the remote's address open, or its port, or both; never what it connects to.
 	const auto mask = attrs.nest(CTA_EXPECT_MASK).nest(CTA_TUPLE_IP).u32(CTA_IP_V4_SRC);
