@@ -57,17 +57,16 @@ std::optional<Expectation> parse_expectation(const nlmsghdr *message) {
 	const NetlinkAttrs tuple = attrs.nest(CTA_EXPECT_TUPLE);
 	const NetlinkAttrs ip = tuple.nest(CTA_TUPLE_IP), ports = tuple.nest(CTA_TUPLE_PROTO);
 	const auto remote = ip.u32(CTA_IP_V4_SRC), local = ip.u32(CTA_IP_V4_DST);
-	const auto proto = ports.u8(CTA_PROTO_NUM);
+	const std::uint8_t proto = ports.u8(CTA_PROTO_NUM).value_or(0);
 	const auto port = ports.u16(CTA_PROTO_DST_PORT);
-	constexpr std::uint8_t kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP;
-	if (!remote || !local || !port || (proto != kTcp && proto != kUdp))
+	if (!remote || !local || !port || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
 		return std::nullopt;
 	// The mask leaves the remote's address open, or its port, or both; never what it connects to.
 	const auto mask = attrs.nest(CTA_EXPECT_MASK).nest(CTA_TUPLE_IP).u32(CTA_IP_V4_SRC);
 	return Expectation{.remote = Ip4{mask == 0xffffffffU ? ntohl(*remote) : 0},
 			   .local = Ip4{ntohl(*local)},
 			   .port = ntohs(*port),
-			   .proto = *proto,
+			   .proto = proto,
 			   .timeout_s = ntohl(attrs.u32(CTA_EXPECT_TIMEOUT).value_or(0))};
 }
 
