@@ -1,5 +1,5 @@
 // Jumbo frames, on both sides of the gateway or on one. A veth takes no native XDP program if its other end's MTU is
-// more than a page holds: with `xdp` that side is then served by TC.
+// more than a page holds.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
