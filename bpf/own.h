@@ -99,10 +99,8 @@ static __noinline enum ptrig_reason pt_own_again(struct __sk_buff *skb, struct p
 	if (!pt_rewrite(skb, l3, p, PTRIG_SIDE_LAN, e->orig.saddr, e->orig.sport, 1) ||
 	    !pt_rewrite(skb, l3, p, PTRIG_SIDE_WAN, e->orig.daddr, e->orig.dport, 0))
 		return PTRIG_FAILED;
-	if (!l3) {
-		if (bpf_skb_change_head(skb, sizeof(struct ethhdr), 0))
-			return PTRIG_FAILED;
-	}
+	if (!l3 && bpf_skb_change_head(skb, sizeof(struct ethhdr), 0))
+		return PTRIG_FAILED;
 	struct ethhdr *eth = pt_packet_eth(skb);
 
 	if (!eth)

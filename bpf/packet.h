@@ -149,14 +149,6 @@ static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *s
 	return pt_packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, l3, skb->len, p);
 }
 
-/* One look, for egress: can this be an ICMP packet? */
-static __always_inline bool pt_packet_icmp(struct __sk_buff *skb, __u32 l3) {
-	const struct iphdr *ip = (void *)(long)skb->data + l3;
-
-	return skb->protocol == bpf_htons(ETH_P_IP) && (void *)(ip + 1) <= (void *)(long)skb->data_end &&
-	       ip->protocol == IPPROTO_ICMP;
-}
-
 /* The headers again, for writing, after a helper has invalidated every pointer. */
 static __always_inline bool pt_packet_headers(struct __sk_buff *skb, __u32 l3, const struct pt_pkt *p,
 					      struct pt_headers *h) {
