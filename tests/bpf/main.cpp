@@ -17,6 +17,7 @@ using ptrig::test::Kind;
 /// Reasons that no packet can be given in a test run, and why.
 const std::map<enum ptrig_reason, const char *> kExcepted{
 	{PTRIG_CONNS_FULL, "no packet's reason: its rule's `refused` counts it while the packet is granted"},
+	{PTRIG_FAILED, "the kernel has no memory left for the packet's own copy of its headers"},
 };
 
 class EveryReason : public ::testing::Environment {
