@@ -118,7 +118,7 @@ void Others::add_filter(const Counting &filter, const std::string &device, bpf_t
 }
 
 testing::AssertionResult Others::grants_within(milliseconds deadline) {
-	ptrig({"lease", "close", "--all"});
+	ptrig({"lease", "close", "game"});
 	const bool granted = eventually(deadline, [&] {
 		try_trigger(lan1(), {kRemote1, 4000}, {}, 50ms);
 		return !leases("game").empty();
@@ -151,7 +151,7 @@ TEST_P(Others, AnIfbOnTheWan) {
 		tc({"qdisc", "del", "dev", "wan0", "ingress"});
 		EXPECT_TRUE(grants_within(5s)) << "and once the qdisc is gone, it is attached";
 		EXPECT_EQ(warnings().find("nothing triggers"), std::string::npos) << warnings();
-		ptrig({"lease", "close", "--all"});
+		ptrig({"lease", "close", "game"});
 		return;
 	}
 	expect_served();
