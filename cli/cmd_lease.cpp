@@ -34,7 +34,12 @@ Done list(Cli &cli, const FilterOptions &options) {
 	return {};
 }
 
-Done close(Cli &cli, const FilterOptions &options, bool kill) {
+Done close(Cli &cli, const FilterOptions &options, bool all, bool kill) {
+	const bool chosen = !options.rule.empty() || !options.host.empty() || !options.remote.empty();
+	if (!chosen && !all)
+		return fail("say which: RULE, --host, --remote or --all", Status::kInput);
+	if (chosen && all)
+		return fail("--all does not go with RULE, --host or --remote", Status::kInput);
 	const auto filter = to_filter(options);
 	if (!filter)
 		return tl::unexpected(filter.error());
@@ -61,7 +66,7 @@ Done close(Cli &cli, const FilterOptions &options, bool kill) {
 				   result->sessions_left > 0 && !kill ? " (--kill cuts them)" : "");
 	}
 	if (result->closed.empty())
-		return fail("no lease of " + options.rule + " matches");
+		return fail(options.rule.empty() ? "no lease matches" : "no lease of " + options.rule + " matches");
 	return {};
 }
 
@@ -70,7 +75,7 @@ Done close(Cli &cli, const FilterOptions &options, bool kill) {
 void add_lease(CLI::App &app, Cli &cli) {
 	CLI::App *lease = add_command(app, "lease", "Ports that are open now, and for whom", "ptrig lease list");
 	auto options = std::make_shared<FilterOptions>();
-	auto kill = std::make_shared<bool>(false);
+	auto all = std::make_shared<bool>(false), kill = std::make_shared<bool>(false);
 	on_command(cli, lease, [&cli, options] { return list(cli, *options); });
 
 	CLI::App *show =
@@ -83,14 +88,15 @@ void add_lease(CLI::App &app, Cli &cli) {
 	on_command(cli, show, [&cli, options] { return list(cli, *options); });
 
 	CLI::App *end =
-		add_command(*lease, "close", "End leases of a rule now; their sessions go on unless --kill is given",
+		add_command(*lease, "close", "End leases now; their sessions go on unless --kill is given",
 			    "ptrig lease close ftp-active --host 192.168.77.11 --kill");
 	end->alias("del")->alias("delete");
-	end->add_option("RULE", options->rule, "The rule")->required()->type_name("");
+	end->add_option("RULE", options->rule, "The rule")->type_name("");
 	add_host_option(end, *options);
 	add_remote_option(end, *options);
+	end->add_flag("--all", *all, "Every lease");
 	end->add_flag("--kill", *kill, "Cut their sessions too");
-	on_command(cli, end, [&cli, options, kill] { return close(cli, *options, *kill); });
+	on_command(cli, end, [&cli, options, all, kill] { return close(cli, *options, *all, *kill); });
 }
 
 } // namespace ptrig::cli

@@ -224,6 +224,25 @@ TEST_P(Cli, LeaseCloseTellsAndKills) {
 	EXPECT_FALSE(talk(second, udp_on(lan1(), 6000), {kWan, 6000}, 200ms)) << "--kill cuts it";
 }
 
+TEST_P(Cli, LeaseCloseTakesAHostARemoteOrAll) {
+	up(game() + rule("second", "4001/udp", "6100/udp"));
+	const auto both = [&] {
+		trigger(lan1());
+		trigger(lan1(), {kRemote1, 4001});
+	};
+	both();
+	EXPECT_EQ(ptrig({"lease", "close"}).status, 2) << "which?";
+	EXPECT_EQ(ptrig({"lease", "close", "game", "--all"}).status, 2);
+	EXPECT_EQ(leases().size(), 2U);
+	EXPECT_EQ(ptrig({"lease", "close", "--host", host2()}).status, 1);
+	EXPECT_EQ(ptrig({"lease", "close", "--host", host1()}).status, 0);
+	EXPECT_EQ(leases(), Json::array());
+	both();
+	EXPECT_EQ(ptrig({"lease", "close", "--all"}).status, 0);
+	EXPECT_EQ(leases(), Json::array());
+	EXPECT_EQ(ptrig({"lease", "close", "--all"}).status, 1) << "nothing left to close";
+}
+
 TEST_P(Cli, SessionClose) {
 	up(game());
 	trigger(lan1());

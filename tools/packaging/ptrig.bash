@@ -71,7 +71,7 @@ _ptrig() {
 	"rule set") _ptrig_words "$(_ptrig_rules) $keys" ;;
 	"rule "*) _ptrig_words "$(_ptrig_rules) --save --json" ;;
 	"lease list") _ptrig_words "--rule --host --port --json" ;;
-	"lease close") _ptrig_words "$(_ptrig_rules) --host --remote --kill" ;;
+	"lease close") _ptrig_words "$(_ptrig_rules) --host --remote --all --kill" ;;
 	"session list") _ptrig_words "--rule --host --port --json" ;;
 	"session close") _ptrig_words "--rule --host --remote --all" ;;
 	"up "*) _ptrig_words "-c --if-needed" ;;
