@@ -98,7 +98,7 @@ private:
 	void tell_netfilter();
 	void reload();
 	void say(int priority, const std::string &line);
-	void say_limited(const std::string &line);
+	void say_limited(const std::string &line, const std::string &rule = "");
 	void say_trouble(std::string &last, const char *doing, const std::string &trouble);
 	void note_trouble();
 	void report(const EventView &event);
@@ -127,11 +127,11 @@ void Daemon::say(int priority, const std::string &line) {
 	log_(priority, line);
 }
 
-void Daemon::say_limited(const std::string &line) {
+void Daemon::say_limited(const std::string &line, const std::string &rule) {
 	const std::uint64_t now_s = monotonic_us() / kSecond;
 	if (const auto dropped = limit_.left_out(now_s); dropped > 0)
 		say(LOG_NOTICE, fmt::format("{} lines left out", dropped));
-	if (!line.empty() && limit_.take(now_s))
+	if (!line.empty() && limit_.take(now_s, rule))
 		say(LOG_INFO, line);
 }
 
@@ -364,7 +364,7 @@ void Daemon::report(const EventView &event) {
 	if (event.event == "config") // by whatever process: it may name other interfaces
 		reconcile_within(kDebounce);
 	if (event.log)
-		say_limited(describe(event));
+		say_limited(describe(event), event.rule);
 }
 
 void Daemon::on_signal(int signal) {

@@ -5,10 +5,15 @@
 
 namespace ptrig {
 
-bool LineLimit::take(std::uint64_t now_s) {
+bool LineLimit::take(std::uint64_t now_s, std::string_view rule) {
 	if (now_s != second_) {
 		second_ = now_s;
 		used_ = 0;
+		told_.clear();
+	}
+	if (told_.size() < kFirstLines && told_.find(rule) == told_.end()) {
+		told_.emplace(rule);
+		return true;
 	}
 	if (used_ < per_second_) {
 		++used_;

@@ -208,14 +208,33 @@ TEST(EventText, WhatIsNoEventIsAnError) {
 
 TEST(LineLimit, LeavesOutAndCounts) {
 	LineLimit limit(2);
-	EXPECT_TRUE(limit.take(10));
-	EXPECT_TRUE(limit.take(10));
-	EXPECT_FALSE(limit.take(10));
-	EXPECT_FALSE(limit.take(10));
+	EXPECT_TRUE(limit.take(10, "a")) << "its first line";
+	EXPECT_TRUE(limit.take(10, "a"));
+	EXPECT_TRUE(limit.take(10, "a"));
+	EXPECT_FALSE(limit.take(10, "a"));
+	EXPECT_FALSE(limit.take(10, "a"));
 	EXPECT_EQ(limit.left_out(10), 0U) << "told when the second is over";
 	EXPECT_EQ(limit.left_out(11), 2U);
 	EXPECT_EQ(limit.left_out(11), 0U) << "and once";
-	EXPECT_TRUE(limit.take(11));
+	EXPECT_TRUE(limit.take(11, "a"));
+}
+
+TEST(LineLimit, AFloodOfOneRuleHidesNoOther) {
+	LineLimit limit(2);
+	for (int i = 0; i < 1000; i++)
+		limit.take(10, "flood");
+	EXPECT_TRUE(limit.take(10, "phone"));
+	EXPECT_FALSE(limit.take(10, "phone")) << "the second one is as good as any";
+	EXPECT_TRUE(limit.take(11, "phone"));
+}
+
+TEST(LineLimit, ManyRulesAreNoWayRoundIt) {
+	LineLimit limit(2);
+	unsigned written = 0;
+	for (int i = 0; i < 4096; i++)
+		written += limit.take(10, std::to_string(i));
+	EXPECT_EQ(written, LineLimit::kFirstLines + 2);
+	EXPECT_EQ(limit.left_out(11), 4096 - written);
 }
 
 } // namespace
