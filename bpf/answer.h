@@ -119,7 +119,7 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	struct ptrig_rule *rule = pt_rule_by_id(pt_generation(), lan->rule);
 	struct ptrig_lease *lease = pt_session_lease(lan, rule, now);
 
-	if (pt_established_over(lan, seen, p->proto, lease, rule, config, now)) {
+	if (pt_flow_denied(config, lan) || pt_established_over(lan, seen, p->proto, lease, rule, config, now)) {
 		pt_flow_end(skb, &found->lan_key, lan, found->id, false);
 		return PTRIG_SESSION_ENDED;
 	}
@@ -149,8 +149,8 @@ static __noinline enum ptrig_reason pt_answer_first(struct __sk_buff *skb, const
 	if (!lan)
 		return PTRIG_SESSION_ENDED;
 	struct ptrig_lease *lease = pt_session_lease(lan, pt_rule_by_id(pt_generation(), lan->rule), now);
-	bool over = pt_halfopen_over(lan, lan->seen_ns, found->lan_key.saddr, lease, config, now);
-
+	bool over = pt_flow_denied(config, lan) ||
+		    pt_halfopen_over(lan, lan->seen_ns, found->lan_key.saddr, lease, config, now);
 	bool reset = p->tcp_flags & PT_TCP_RST;
 
 	if (!over && !reset)

@@ -24,7 +24,7 @@ static __noinline bool pt_arrive_over(const struct pt_flow *f, const struct pt_a
 
 	if (!config)
 		return false;
-	if (config->deny_set && pt_set_has_address(config->deny_set, f->p.saddr))
+	if (pt_flow_denied(config, a->lan))
 		return true;
 	if (a->halfopen)
 		return pt_halfopen_over(a->lan, a->lan->seen_ns, a->lan_key.saddr, lease, config, now);
@@ -134,6 +134,11 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 			pt_entry_forget(skb, &t, f->p.proto);
 		if (gone && !pt_arrive_again(skb, f, &a))
 			return PTRIG_ENTRY_REFUSED;
+		if (gone &&
+		    *(volatile __u64 *)&lan->id != a.lan->id) { /* it has ended meanwhile, and taken its entry along */
+			pt_entry_forget(skb, &t, f->p.proto);
+			return PTRIG_SESSION_ENDED;
+		}
 		wan->checked = tick;
 		if (a.halfopen) {
 			const struct ptrig_config *config = pt_config_get(f->gen);

@@ -172,19 +172,29 @@ static __noinline void pt_entry_time(struct __sk_buff *skb, const struct pt_tupl
 	bpf_ct_release(ct);
 }
 
+#define PT_FORGET_TRIES 4
+
 /* Entries cannot be deleted from here. This one expires at once, and the second look-up, which finds that it has,
- * deletes it. */
+ * deletes it. A packet on another CPU may have given it time in between: then once more. */
 static __noinline void pt_entry_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
 	if (!ct)
 		return;
-	bpf_ct_change_timeout(ct, 0);
+	for (int i = 0; i < PT_FORGET_TRIES; i++) {
+		bpf_ct_change_timeout(ct, 0);
+		struct nf_conn *again = pt_conntrack_find(skb, t, proto, &opts);
+
+		if (!again)
+			break;
+		bool same = again == ct;
+
+		bpf_ct_release(again);
+		if (!same)
+			break;
+	}
 	bpf_ct_release(ct);
-	ct = pt_conntrack_find(skb, t, proto, &opts);
-	if (ct)
-		bpf_ct_release(ct);
 }
 
 /* An entry to be made: what a packet `orig` and its answers are translated to. */

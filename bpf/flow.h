@@ -66,6 +66,11 @@ static __always_inline __u64 pt_flow_left(__u64 seen, __u64 idle, __u64 now) {
 	return passed < idle ? idle - passed : 0;
 }
 
+/* Is its remote, or the client of a hairpin, one that may never come in? */
+static __always_inline bool pt_flow_denied(const struct ptrig_config *config, const struct ptrig_session *lan) {
+	return config->deny_set && pt_set_has_address(config->deny_set, lan->peer);
+}
+
 /* The state of a TCP session, as conntrack knows it. */
 static __always_inline __u8 pt_flow_tcp_state(const struct pt_entry *e) {
 	if (e->tcp_state >= PT_CT_TCP_LAST_ACK)

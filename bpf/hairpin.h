@@ -43,9 +43,9 @@ __noinline int pt_hairpin_open(struct __sk_buff *skb, struct pt_flow *f, __u32 e
 		return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_SYN;
 	if (!pt_hairpin_genuine(skb, f))
 		return PTRIG_SPOOFED;
-	reason = pt_open_free(skb, &f->p, o.lease->info.host, o.port);
+	reason = pt_open_free(skb, &f->p, o.info->host, o.port);
 	if (reason == PT_GO_ON)
-		reason = pt_open_way(skb, f->p.daddr, &o.lease->info);
+		reason = pt_open_way(skb, f->p.daddr, o.info);
 	if (reason == PT_GO_ON)
 		reason = pt_open_begin(skb, f, &o);
 	if (reason != PT_GO_ON)

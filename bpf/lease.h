@@ -19,6 +19,7 @@ struct pt_trigger {
 	__u32 answered;    /* the remote has answered: `confirm` is satisfied */
 	__u32 routed;      /* wan is an address that is only routed here */
 	__u32 established; /* conntrack knows the connection as established */
+	__be16 wan_port;   /* as the remote sees it */
 	__u32 leases_per_host;
 	__u32 new_sessions_per_second;
 };
@@ -26,27 +27,40 @@ struct pt_trigger {
 static __always_inline bool pt_elapsed(__u64 now, __u64 since, __u64 time) {
 	return (__s64)(now - since) >= (__s64)time;
 }
+/* How long it lives without a refresh. While a connection holds it, the daemon asks conntrack and refreshes it in time;
+ * it looks once in a few seconds. */
+static __always_inline __u64 pt_lease_timeout(const struct ptrig_rule *rule, bool held) {
+	return held ? rule->held_timeout_ns : rule->timeout_ns;
+}
 /* Why a lease that is marked live is over; PT_GO_ON if it is not. */
-static __always_inline enum ptrig_reason pt_lease_over(const struct ptrig_lease_info *info,
-						       const struct ptrig_rule *rule, __u64 now) {
+static __always_inline enum ptrig_reason pt_lease_over_held(const struct ptrig_lease_info *info,
+							    const struct ptrig_rule *rule, __u64 now, bool held) {
 	if (rule->max_lifetime_ns && pt_elapsed(now, info->granted_ns, rule->max_lifetime_ns))
 		return PTRIG_LIFETIME;
-	if (pt_elapsed(now, info->refreshed_ns, rule->timeout_ns))
+	if (pt_elapsed(now, info->refreshed_ns, pt_lease_timeout(rule, held)))
 		return PTRIG_EXPIRED;
 	return PT_GO_ON;
+}
+static __always_inline enum ptrig_reason pt_lease_over(const struct ptrig_lease_info *info,
+						       const struct ptrig_rule *rule, __u64 now) {
+	return pt_lease_over_held(info, rule, now, info->conns);
 }
 static __always_inline bool pt_lease_live(const struct ptrig_lease_info *info, const struct ptrig_rule *rule,
 					  __u64 now) {
 	return info->state == PTRIG_LEASE_LIVE && pt_lease_over(info, rule, now) == PT_GO_ON;
 }
 /* When it ended, for a lease that is over. */
-static __always_inline __u64 pt_lease_end(const struct ptrig_lease_info *info, const struct ptrig_rule *rule) {
-	__u64 idle = info->refreshed_ns + rule->timeout_ns;
+static __always_inline __u64 pt_lease_end_held(const struct ptrig_lease_info *info, const struct ptrig_rule *rule,
+					       bool held) {
+	__u64 idle = info->refreshed_ns + pt_lease_timeout(rule, held);
 	__u64 life = info->granted_ns + rule->max_lifetime_ns;
 
 	if (info->state != PTRIG_LEASE_LIVE)
 		return info->ended_ns;
 	return rule->max_lifetime_ns && life < idle ? life : idle;
+}
+static __always_inline __u64 pt_lease_end(const struct ptrig_lease_info *info, const struct ptrig_rule *rule) {
+	return pt_lease_end_held(info, rule, info->conns);
 }
 static __always_inline struct ptrig_lease *pt_lease_find(const struct ptrig_rule *rule, __be32 remote, __be32 wan) {
 	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote, wan);
@@ -102,6 +116,40 @@ static __always_inline void pt_lease_follow(struct ptrig_lease_info *info, const
 		info->flags &= ~PTRIG_LEASE_ROUTED;
 }
 
+#define PT_COUNT_TRIES 64 /* each one that fails is another CPU's that has not */
+
+union pt_lease_counted {
+	struct {
+		__u32 sessions;
+		__u32 grant;
+	};
+	__u64 both;
+};
+/* One more session of grant `id`, within the limit (0: none), or one less. The lease may be granted anew at any moment:
+ * then it is not counted. */
+static __always_inline enum ptrig_reason pt_lease_count(struct ptrig_lease *lease, __u32 id, __s32 more, __u32 limit) {
+	__u64 *both = (__u64 *)&lease->sessions;
+
+	for (int i = 0; i < PT_COUNT_TRIES; i++) {
+		union pt_lease_counted was = {.both = *(volatile __u64 *)both}, now = was;
+
+		if (was.grant != id)
+			return PTRIG_NO_LEASE;
+		if (limit && (__s32)was.sessions >= (__s32)limit)
+			return PTRIG_SESSION_LIMIT;
+		now.sessions += more;
+		if (__sync_val_compare_and_swap(both, was.both, now.both) == was.both)
+			return PT_GO_ON;
+	}
+	return PTRIG_NO_LEASE;
+}
+/* Grant `id` has no sessions yet. */
+static __always_inline void pt_lease_count_anew(struct ptrig_lease *lease, __u32 id) {
+	union pt_lease_counted now = {.grant = id};
+
+	__sync_lock_test_and_set((__u64 *)&lease->sessions, now.both);
+}
+
 /* Whose lease it is and since when; the caller holds the lock or the only reference. */
 static __always_inline void pt_lease_fill(struct ptrig_lease_info *info, const struct pt_trigger *t, __u32 id) {
 	const struct ptrig_cand *c = &t->c;
@@ -146,16 +194,17 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 	struct ptrig_lease *lease = &scratch->lease;
 
 	__builtin_memset(lease, 0, sizeof(*lease));
-	if (!pt_host_add(t->c.host, PT_HOST_LEASES, t->leases_per_host))
+	if (!pt_host_add_lease(t->c.host, rule, t->leases_per_host))
 		return PTRIG_HOST_LEASES;
 	pt_lease_fill(&lease->info, t, pt_lease_new_id());
+	lease->grant = lease->info.id;
 	lease->info.refreshed_tick = bpf_jiffies64();
 	lease->tokens = t->new_sessions_per_second * 1000;
 	lease->tokens_ns = t->now;
 	int err = bpf_map_update_elem(&pt_leases, &key, lease, BPF_NOEXIST);
 
 	if (err) {
-		pt_host_sub(t->c.host, PT_HOST_LEASES);
+		pt_host_sub_lease(t->c.host, rule->id);
 		return err == -PT_EEXIST ? PTRIG_BUSY : PTRIG_LEASES_FULL;
 	}
 	__sync_fetch_and_add(&usage->leases, 1);
@@ -225,9 +274,9 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 	}
 	if (!may_grant)
 		return;
+	pt_lease_count_anew(lease, id);
 	pt_lease_fill(info, t, id);
 	info->refreshed_tick = tick;
-	lease->sessions = 0;
 	lease->packets = 0;
 	lease->bytes = 0;
 	lease->tokens = t->new_sessions_per_second * 1000;
@@ -261,16 +310,16 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 	if (d.ended != PT_GO_ON) {
 		pt_event_lease(d.ended, rule->id, lease, d.old_host, t->now);
 		if (d.old_counted)
-			pt_host_sub(d.old_host, PT_HOST_LEASES);
+			pt_host_sub_lease(d.old_host, rule->id);
 	}
 	if (!may_grant)
 		return d.reason;
 	if (!pt_decision_grants(&d)) { /* the reserved place was not needed after all */
-		pt_host_sub(t->c.host, PT_HOST_LEASES);
+		pt_host_sub_lease(t->c.host, rule->id);
 		return d.reason;
 	}
 	if (d.reason != PTRIG_GRANTED)
-		pt_host_sub(d.old_host, PT_HOST_LEASES);
+		pt_host_sub_lease(d.old_host, rule->id);
 	pt_event_lease(d.reason, rule->id, lease, d.reason == PTRIG_GRANTED ? 0 : d.old_host, t->now);
 	return d.reason;
 }
@@ -291,25 +340,41 @@ static __always_inline enum ptrig_reason pt_lease_ask(const struct ptrig_rule *r
 			continue;
 		if (wait && reason != PTRIG_MOVED)
 			return PTRIG_PENDING;
-		if (!pt_host_add(t->c.host, PT_HOST_LEASES, t->leases_per_host))
+		if (!pt_host_add_lease(t->c.host, rule, t->leases_per_host))
 			return PTRIG_HOST_LEASES;
 		reason = pt_lease_claim(rule, t, true);
 		if (reason == PT_GO_ON) { /* swept meanwhile */
-			pt_host_sub(t->c.host, PT_HOST_LEASES);
+			pt_host_sub_lease(t->c.host, rule->id);
 			reason = PTRIG_BUSY;
 		}
 	}
 	return reason;
 }
 
-/* The rule's live lease on this WAN address, or NULL. */
+/* The rule's live lease on this WAN address, or NULL. It may change hands at any moment, and the element may become
+ * another rule's lease: so `info` is a copy of one grant of this very lease, and all that is decided is decided by it.
+ */
 static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_rule *rule, __be32 remote, __be32 wan,
-							     __u64 now) {
+							     __u64 now, struct ptrig_lease_info *info) {
 	struct ptrig_lease *lease = pt_lease_find(rule, remote, wan);
 
-	if (!lease || !pt_lease_live(&lease->info, rule, now))
+	if (!lease)
 		return NULL;
-	return lease;
+	__u32 id = *(volatile __u32 *)&lease->info.id;
+
+	barrier();
+	*info = lease->info;
+	barrier();
+	if (pt_lease_find(rule, remote, wan) != lease || *(volatile __u32 *)&lease->info.id != id || info->id != id ||
+	    *(volatile __be32 *)&lease->info.host != info->host)
+		return NULL;
+	return pt_lease_live(info, rule, now) ? lease : NULL;
+}
+/* Where such a copy is kept. */
+static __always_inline struct ptrig_lease_info *pt_lease_scratch(void) {
+	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
+
+	return scratch ? &scratch->lease.info : NULL;
 }
 
 /* The host's own packet keeps the lease alive. */
@@ -341,7 +406,7 @@ static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, _
 	pt_lease_unlock(lease);
 	if (!ended)
 		return false;
-	pt_host_sub(host, PT_HOST_LEASES);
+	pt_host_sub_lease(host, rule);
 	pt_event_lease(reason, rule, lease, host, bpf_ktime_get_boot_ns());
 	return true;
 }

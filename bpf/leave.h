@@ -38,6 +38,7 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 					},
 				.wan = p->saddr,
 				.wan_ifindex = skb->ifindex,
+				.wan_port = p->sport,
 				.established = p->proto == IPPROTO_TCP && e->tcp_state == PT_CT_TCP_ESTABLISHED,
 			},
 		.l3 = l3,

@@ -29,9 +29,9 @@ PT_MAP(pt_over, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_over, PTRIG_OVER_MAX, BP
 PT_MAP(pt_notes, BPF_MAP_TYPE_LRU_HASH, struct ptrig_flow_key, struct ptrig_note, PTRIG_NOTES, 0);
 PT_MAP(pt_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_HINTS, 0);
 PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0);       /* * max_leases */
-PT_MAP(pt_pending, BPF_MAP_TYPE_LRU_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0); /* * max_leases */
-PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, __be32, struct ptrig_host, 8192,
-       0); /* * 2 * max_leases: also hosts that were only refused */
+PT_MAP(pt_pending, BPF_MAP_TYPE_LRU_HASH, struct ptrig_wait_key, struct ptrig_wait, 8192, 0); /* * max_leases */
+PT_MAP(pt_hosts, BPF_MAP_TYPE_HASH, struct ptrig_host_key, struct ptrig_host, 3 * 8192,
+       0); /* * 3 * max_leases: also hosts that were only refused, and shares of a rule */
 PT_MAP(pt_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_hits, 4096, 0); /* * max_rules */
 PT_MAP(pt_last, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_last, 4096, 0);        /* * max_rules */
 

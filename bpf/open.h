@@ -14,6 +14,7 @@
 struct pt_opening {
 	struct ptrig_rule *rule;
 	struct ptrig_lease *lease;
+	struct ptrig_lease_info *info; /* a copy: of one grant */
 	struct ptrig_config *config;
 	__u64 now;
 	__be32 peer;  /* whom the host sees as its remote */
@@ -28,16 +29,19 @@ static __always_inline enum ptrig_reason pt_open_pick(struct __sk_buff *skb, con
 						      struct pt_opening *o) {
 	enum ptrig_reason reason = PTRIG_NO_LEASE;
 
+	o->info = pt_lease_scratch();
+	if (!o->info)
+		return reason;
 	for (int n = 0; n < PTRIG_MAX_RULES_PER_PORT; n++) {
 		struct ptrig_rule *rule = pt_rule_nth(f->gen, entry, n);
 
 		if (!rule)
 			break;
-		struct ptrig_lease *lease = pt_lease_get_live(rule, o->peer, f->p.daddr, o->now);
+		struct ptrig_lease *lease = pt_lease_get_live(rule, o->peer, f->p.daddr, o->now, o->info);
 
-		if (!lease || (!o->hairpin && lease->info.wan_ifindex != skb->ifindex))
+		if (!lease || (!o->hairpin && o->info->wan_ifindex != skb->ifindex))
 			continue;
-		if (!(lease->info.flags & PTRIG_LEASE_ROUTED) && !pt_wan_address(lease->info.wan_ifindex, f->p.daddr))
+		if (!(o->info->flags & PTRIG_LEASE_ROUTED) && !pt_wan_address(o->info->wan_ifindex, f->p.daddr))
 			continue;
 		if (!pt_rule_allows_remote(rule, o->config, f->p.saddr)) {
 			reason = PTRIG_REMOTE_DENIED;
@@ -108,7 +112,7 @@ static __noinline bool pt_open_entry(struct __sk_buff *skb, const struct pt_flow
 				     __be16 *got_port) {
 	struct pt_wanted w = {
 		.orig = pt_tuple_of(&f->p),
-		.to = o->lease->info.host,
+		.to = o->info->host,
 		.to_port = o->port,
 		.from = o->hairpin ? o->peer : 0,
 		.status = pt_flow_status(o->config, o->hairpin),
@@ -128,7 +132,7 @@ static __noinline bool pt_open_entry(struct __sk_buff *skb, const struct pt_flow
 /* The halves of a new session; `port`: what the host sees as the remote's port. */
 static __always_inline void pt_open_halves(const struct pt_flow *f, const struct pt_opening *o, __be16 port,
 					   struct ptrig_session *lan, struct ptrig_session *wan) {
-	const struct ptrig_lease_info *info = &o->lease->info;
+	const struct ptrig_lease_info *info = o->info;
 
 	__builtin_memset(lan, 0, sizeof(*lan));
 	lan->id = pt_session_new_id();
@@ -164,7 +168,7 @@ static __noinline enum ptrig_reason pt_open_session(const struct pt_flow *f, con
 		return PTRIG_HALFOPEN_FULL;
 	pt_open_halves(f, o, port, &pair->lan, &pair->wan);
 	struct ptrig_session_key key = {
-		.saddr = o->lease->info.host,
+		.saddr = o->info->host,
 		.daddr = o->peer,
 		.sport = o->port,
 		.dport = port,
@@ -183,7 +187,7 @@ static __noinline enum ptrig_reason pt_open_session(const struct pt_flow *f, con
 
 /* Does the host have a flow of its own there, or a session by another WAN port? */
 static __noinline bool pt_open_known(struct __sk_buff *skb, const struct pt_flow *f, const struct pt_opening *o) {
-	struct pt_tuple lan = {.saddr = o->lease->info.host, .daddr = o->peer, .sport = o->port, .dport = f->p.sport};
+	struct pt_tuple lan = {.saddr = o->info->host, .daddr = o->peer, .sport = o->port, .dport = f->p.sport};
 	struct pt_entry e;
 
 	return pt_entry_look(skb, &lan, f->p.proto, &e);
@@ -198,13 +202,13 @@ static __noinline void pt_open_forget(struct __sk_buff *skb, const struct pt_pkt
 /* The limits, the entry, the session: all of them or none. */
 static __noinline enum ptrig_reason pt_open_begin(struct __sk_buff *skb, const struct pt_flow *f,
 						  const struct pt_opening *o) {
-	__be32 payer = o->payer ?: o->lease->info.host;
+	__be32 payer = o->payer ?: o->info->host;
 	const struct ptrig_usage *usage = pt_usage_get();
 	__be16 port = f->p.sport;
 
 	if (!usage || (o->config->conntrack_max && usage->sessions >= o->config->conntrack_max / 2))
 		return PTRIG_SESSIONS_FULL;
-	enum ptrig_reason reason = pt_session_count(o->lease, o->rule, o->config, payer, o->now);
+	enum ptrig_reason reason = pt_session_count(o->lease, o->info->id, o->rule->session_limit, o->config, payer);
 
 	if (reason != PT_GO_ON)
 		return reason;
@@ -218,8 +222,8 @@ static __noinline enum ptrig_reason pt_open_begin(struct __sk_buff *skb, const s
 			return PT_GO_ON;
 		pt_open_forget(skb, &f->p);
 	}
-	__sync_fetch_and_add(&o->lease->sessions, -1);
-	pt_host_sub(payer, PT_HOST_SESSIONS);
+	pt_lease_count(o->lease, o->info->id, -1, 0);
+	pt_host_sub_session(payer);
 	return reason;
 }
 
@@ -242,9 +246,9 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		return PTRIG_NOT_SYN;
 	if (pt_open_inside(skb, p))
 		return PTRIG_REMOTE_DENIED;
-	reason = pt_open_free(skb, p, o.lease->info.host, o.port);
+	reason = pt_open_free(skb, p, o.info->host, o.port);
 	if (reason == PT_GO_ON)
-		reason = pt_open_way(skb, p->saddr, &o.lease->info);
+		reason = pt_open_way(skb, p->saddr, o.info);
 	if (reason == PT_GO_ON)
 		reason = pt_open_begin(skb, f, &o);
 	return reason == PT_GO_ON ? PTRIG_OPENED : reason;

@@ -28,16 +28,17 @@ static __noinline __u16 pt_own_port(const struct pt_trigger *t, __u32 entry, boo
 	__u32 gen = pt_generation();
 	const struct ptrig_config *config = pt_config_get(gen);
 	__u8 proto = t->c.proto == IPPROTO_TCP ? PTRIG_TCP : PTRIG_UDP;
+	struct ptrig_lease_info *info = pt_lease_scratch();
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	for (int n = 0; config && n < PTRIG_MAX_RULES_PER_PORT; n++) {
+	for (int n = 0; config && info && n < PTRIG_MAX_RULES_PER_PORT; n++) {
 		struct ptrig_rule *rule = pt_rule_nth(gen, entry, n);
 
 		if (!rule)
 			break;
-		struct ptrig_lease *lease = pt_lease_get_live(rule, t->c.remote, t->wan, now);
+		struct ptrig_lease *lease = pt_lease_get_live(rule, t->c.remote, t->wan, now, info);
 
-		if (!lease || pt_lease_claimant(&lease->info, &t->c) != PT_CLAIM_SAME ||
+		if (!lease || pt_lease_claimant(info, &t->c) != PT_CLAIM_SAME ||
 		    !pt_rule_allows_remote(rule, config, t->c.remote))
 			continue;
 		__u16 port = pt_rule_map_port(rule, PTRIG_SIDE_LAN, proto, bpf_ntohs(t->c.host_port));
@@ -45,7 +46,7 @@ static __noinline __u16 pt_own_port(const struct pt_trigger *t, __u32 entry, boo
 		if (!port)
 			continue;
 		if (touch && rule->flags & PTRIG_RULE_REFRESH_TRAFFIC)
-			pt_lease_touch(lease, lease->info.id, now);
+			pt_lease_touch(lease, info->id, now);
 		return port;
 	}
 	return 0;
@@ -125,8 +126,10 @@ static __noinline enum ptrig_reason pt_own_leaves(struct __sk_buff *skb, struct 
 		return PT_GO_ON;
 	__be16 port = bpf_htons(want);
 
-	if (port == p->sport)
+	if (port == p->sport) {
+		l->note->flags &= ~PTRIG_NOTE_GIVEN; /* a later connection of the same ports may be given back, too */
 		return PTRIG_OWN_PORT;
+	}
 	if (p->proto == IPPROTO_TCP && l->note->flags & PTRIG_NOTE_GIVEN)
 		return PTRIG_NOT_SWAPPED;
 	if (!pt_own_swap(skb, p, e, port))

@@ -136,10 +136,9 @@ static __always_inline void pt_session_uncount(__be32 payer, const struct ptrig_
 					       __u64 bytes) {
 	struct ptrig_lease *lease = pt_session_any_lease(lan);
 
-	pt_host_sub(payer, PT_HOST_SESSIONS);
-	if (!lease || lease->info.id != lan->lease)
+	pt_host_sub_session(payer);
+	if (!lease || pt_lease_count(lease, lan->lease, -1, 0) != PT_GO_ON)
 		return;
-	__sync_fetch_and_add(&lease->sessions, -1);
 	__sync_fetch_and_add(&lease->packets, packets);
 	__sync_fetch_and_add(&lease->bytes, bytes);
 }
@@ -220,25 +219,23 @@ static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, co
 	return err;
 }
 
-/* Count one more session for its lease and its payer, within the limits; GO_ON if it may be. */
-static __noinline enum ptrig_reason pt_session_count(struct ptrig_lease *lease, const struct ptrig_rule *rule,
-						     const struct ptrig_config *config, __be32 payer, __u64 now) {
-	if (!lease || !rule || !config)
+/* Count one more session for grant `id` of its lease and its payer, within the limits; GO_ON if it may be. */
+static __noinline enum ptrig_reason pt_session_count(struct ptrig_lease *lease, __u32 id, __u32 limit,
+						     const struct ptrig_config *config, __be32 payer) {
+	if (!lease || !config)
 		return PTRIG_SESSION_LIMIT;
-	__u32 before = __sync_fetch_and_add(&lease->sessions, 1);
-	enum ptrig_reason reason = PTRIG_SESSION_LIMIT;
+	enum ptrig_reason reason = pt_lease_count(lease, id, 1, limit);
 
-	/* Signed: a takeover that comes between sets the count to 0, and what was added before is taken back after. */
-	if (!rule->session_limit || (__s32)before < (__s32)rule->session_limit) {
-		reason = PTRIG_HOST_SESSIONS;
-		if (pt_host_add(payer, PT_HOST_SESSIONS, config->sessions_per_host)) {
-			if (pt_lease_token(lease, config->new_sessions_per_second, now))
-				return PT_GO_ON;
-			pt_host_sub(payer, PT_HOST_SESSIONS);
-			reason = PTRIG_RATE_LIMITED;
-		}
+	if (reason != PT_GO_ON)
+		return reason;
+	reason = PTRIG_HOST_SESSIONS;
+	if (pt_host_add(payer, 0, PT_HOST_SESSIONS, config->sessions_per_host)) {
+		if (pt_lease_token(lease, config->new_sessions_per_second, bpf_ktime_get_boot_ns()))
+			return PT_GO_ON;
+		pt_host_sub_session(payer);
+		reason = PTRIG_RATE_LIMITED;
 	}
-	__sync_fetch_and_add(&lease->sessions, -1);
+	pt_lease_count(lease, id, -1, 0);
 	return reason;
 }
 

@@ -43,6 +43,12 @@ static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, cons
 	return pt_established_over(s, s->seen_ns, key->proto, lease, rule, w->config, w->now);
 }
 
+static __always_inline struct ptrig_over *pt_sweep_next(const struct ptrig_admin *args) {
+	__u32 index = args->sessions + args->halfopen + args->asked;
+
+	return bpf_map_lookup_elem(&pt_over, &index);
+}
+
 static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s,
 					     struct pt_sweep *w, bool halfopen) {
 	__u64 id = *(volatile __u64 *)&s->id;
@@ -56,14 +62,13 @@ static __always_inline long pt_sweep_session(const struct ptrig_session_key *key
 		return 0;
 	if (over && *(volatile __u64 *)&s->id == id)
 		s->flags |= PTRIG_SESSION_OVER;
-	__u32 index = w->args->sessions + w->args->halfopen;
-	struct ptrig_over *listed = bpf_map_lookup_elem(&pt_over, &index);
+	struct ptrig_over *listed = pt_sweep_next(w->args);
 
 	if (!listed)
 		return 1;
 	listed->id = id;
 	listed->key = *key;
-	listed->halfopen = halfopen;
+	listed->kind = halfopen ? PTRIG_LISTED_HALFOPEN : PTRIG_LISTED_SESSION;
 	if (halfopen)
 		w->args->halfopen++;
 	else
@@ -148,11 +153,17 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 	return 0;
 }
 
+/* Silent for a quarter of the time after which it ends: conntrack is to be asked whether the connection lives. */
+static __always_inline bool pt_sweep_is_silent(const struct pt_sweep *w, const struct ptrig_lease_info *info,
+					       const struct ptrig_rule *rule) {
+	return pt_elapsed(w->now, info->refreshed_ns, pt_lease_timeout(rule, info->conns) / 4);
+}
 static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep *w) {
 	const struct ptrig_conn_key *key = k;
 	struct ptrig_conn *conn = value;
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
 	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote, conn->wan) : NULL;
+	__u64 seen = conn->seen_ns;
 	bool held = conn->flags & PTRIG_CONN_COUNTED && lease && lease->info.id == conn->lease &&
 		    lease->info.state == PTRIG_LEASE_LIVE;
 
@@ -160,28 +171,66 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 		pt_conn_remove(key);
 		w->args->conns++;
 	}
-	return 0;
+	/* asked once a second: what is to be listed comes to an end */
+	if (!held || !seen || !pt_elapsed(w->now, seen, PT_SECOND_NS) || !pt_sweep_is_silent(w, &lease->info, rule))
+		return 0;
+	struct ptrig_over *listed = pt_sweep_next(w->args);
+
+	if (!listed || __sync_val_compare_and_swap(&conn->seen_ns, seen, w->now) != seen)
+		return !listed;
+	listed->kind = PTRIG_LISTED_CONN;
+	listed->conn = *key;
+	w->args->asked++;
+	return !--w->args->most;
 }
 
 static long pt_sweep_pending(void *map, const void *k, void *value, struct pt_sweep *w) {
-	const struct ptrig_conn_key *key = k;
-	const struct ptrig_conn *conn = value;
+	const struct ptrig_wait *wait = value;
 
-	if ((!pt_rule_by_id(w->gen, key->rule) || pt_elapsed(w->now, conn->seen_ns, w->config->halfopen_ns)) &&
-	    !bpf_map_delete_elem(&pt_pending, key))
+	if ((!pt_rule_by_id(w->gen, wait->key.rule) ||
+	     pt_elapsed(w->now, wait->conn.seen_ns, w->config->halfopen_ns)) &&
+	    !bpf_map_delete_elem(&pt_pending, k))
 		w->args->conns++;
 	return 0;
 }
 
 static long pt_sweep_host(void *map, const void *k, void *value, struct pt_sweep *w) {
+	const struct ptrig_host *host = value;
 	__u64 *both = value;
 
-	if (!*both && __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) == 0)
+	if (!*both && !host->conns && __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) == 0)
 		bpf_map_delete_elem(&pt_hosts, k);
 	return 0;
 }
 
-/* The session that pt_admin has listed n-th: end it; or ask conntrack whether its connection has ended. */
+/* A silent connection keeps its lease as long as conntrack knows it. Where conntrack has forgotten it, it may yet live
+ * (a flush): the lease's timeout counts. */
+static __noinline void pt_release_conn(struct __sk_buff *skb, const struct ptrig_conn_key *listed) {
+	struct ptrig_conn_key key = *listed;
+	struct ptrig_conn *conn = bpf_map_lookup_elem(&pt_conns, &key);
+	struct ptrig_rule *rule = pt_rule_by_id(pt_generation(), key.rule);
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct pt_entry e;
+
+	if (!conn || !rule)
+		return;
+	struct pt_tuple t = {
+		.saddr = key.remote, .daddr = conn->wan, .sport = key.remote_port, .dport = conn->wan_port};
+
+	if (!pt_entry_look(skb, &t, key.proto, &e) || !e.is_reply || e.orig.saddr != key.host ||
+	    e.orig.sport != key.host_port)
+		return;
+	if (e.tcp_state >= PT_CT_TCP_LAST_ACK) {
+		pt_conn_closing(rule, &key, PT_CONN_CLOSED, now);
+		return;
+	}
+	struct ptrig_lease *lease = pt_lease_find(rule, key.remote, conn->wan);
+
+	if (lease && e.tcp_state >= PT_CT_TCP_ESTABLISHED)
+		pt_lease_touch(lease, conn->lease, now);
+}
+
+/* What pt_admin has listed n-th: a session to end or to ask conntrack about, or a connection. */
 static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 	struct ptrig_over *listed = bpf_map_lookup_elem(&pt_over, &n);
 	struct ptrig_session *lan;
@@ -189,8 +238,12 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 
 	if (!listed)
 		return 1;
+	if (listed->kind == PTRIG_LISTED_CONN) {
+		pt_release_conn(*skb, &listed->conn);
+		return 0;
+	}
 	struct ptrig_session_key key = listed->key;
-	bool halfopen = listed->halfopen;
+	bool halfopen = listed->kind == PTRIG_LISTED_HALFOPEN;
 
 	lan = halfopen ? bpf_map_lookup_elem(&pt_halfopen, &key) : bpf_map_lookup_elem(&pt_sessions, &key);
 	if (!lan || *(volatile __u64 *)&lan->id != listed->id)
@@ -212,7 +265,7 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 	return 0;
 }
 
-/* Run by hand after pt_admin, with skb->mark sessions listed. */
+/* Run by hand after pt_admin, which has listed skb->mark of them. */
 SEC("tc")
 int pt_release(struct __sk_buff *skb) {
 	bpf_loop(skb->mark < PTRIG_OVER_MAX ? skb->mark : PTRIG_OVER_MAX, pt_release_one, &skb, 0);
@@ -230,7 +283,7 @@ int pt_admin(struct ptrig_admin *args) {
 		return 1;
 	if (!args->most || args->most > PTRIG_OVER_MAX)
 		args->most = PTRIG_OVER_MAX;
-	args->leases = args->sessions = args->halfopen = args->conns = 0;
+	args->leases = args->sessions = args->halfopen = args->conns = args->asked = 0;
 	bool all = w.op == PTRIG_ADMIN_SWEEP;
 
 	/* A walk costs what the table's size says, however little it holds. */
@@ -240,7 +293,7 @@ int pt_admin(struct ptrig_admin *args) {
 		bpf_for_each_map_elem(&pt_halfopen, pt_sweep_halfopen, &w, 0);
 	if ((all || w.op == PTRIG_ADMIN_CLOSE_SESSIONS) && usage->sessions && args->most)
 		bpf_for_each_map_elem(&pt_sessions, pt_sweep_established, &w, 0);
-	if (all && usage->conns)
+	if (all && usage->conns && args->most)
 		bpf_for_each_map_elem(&pt_conns, pt_sweep_conn, &w, 0);
 	if (all) {
 		bpf_for_each_map_elem(&pt_pending, pt_sweep_pending, &w, 0);

@@ -33,12 +33,13 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 	enum ptrig_reason reason;
 
 	if (c->tcp_flags & PT_TCP_NO_GRANT) {
-		struct ptrig_conn_key key = pt_conn_key(rule, t);
+		const struct ptrig_wait *closing = pt_conn_scratch(rule, t);
 
-		if (rule->flags & PTRIG_RULE_CONFIRM)
-			bpf_map_delete_elem(&pt_pending, &key);
-		if (tracked)
-			pt_conn_closing(rule, &key, PTRIG_CONN_FIN_LAN, c->tcp_flags & PT_TCP_RST, t->now);
+		if (closing && rule->flags & PTRIG_RULE_CONFIRM)
+			pt_wait_end(&closing->key);
+		if (closing && tracked)
+			pt_conn_closing(rule, &closing->key,
+					c->tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_LAN, t->now);
 		return PTRIG_FLAGS;
 	}
 	if (!pt_rule_allows_source(rule, c))
@@ -52,7 +53,7 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 	else
 		reason = pt_lease_ask(rule, t);
 	if (reason == PTRIG_PENDING)
-		reason = pt_conn_wait(rule, t);
+		reason = pt_wait_begin(rule, t);
 	else if (tracked && (syn || t->established) && pt_trigger_is_grant(reason))
 		pt_conn_track(rule, t, syn);
 	pt_rule_count(rule, reason);
@@ -113,7 +114,7 @@ __noinline int pt_trigger_answer(const struct pt_pkt *p, __u32 gen, const struct
 		.answered = true,
 	};
 	struct ptrig_conn_key key = pt_conn_key(rule, &t);
-	struct ptrig_conn *waiting = bpf_map_lookup_elem(&pt_pending, &key);
+	struct ptrig_wait *waiting = pt_wait_find(&key);
 	const struct ptrig_config *config = pt_config_get(gen & 1);
 
 	if (!config || !pt_trigger_limits(&t, gen & 1))
@@ -122,19 +123,20 @@ __noinline int pt_trigger_answer(const struct pt_pkt *p, __u32 gen, const struct
 		bool known = waiting || bpf_map_lookup_elem(&pt_conns, &key);
 
 		if (waiting)
-			bpf_map_delete_elem(&pt_pending, &key);
-		pt_conn_closing(rule, &key, PTRIG_CONN_FIN_WAN, p->tcp_flags & PT_TCP_RST, t.now);
+			pt_wait_end(&key);
+		pt_conn_closing(rule, &key, p->tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_WAN, t.now);
 		return known ? PTRIG_FLAGS : PTRIG_NO_ANSWER;
 	}
 	if (!waiting)
 		return PTRIG_NO_ANSWER;
-	bool late = pt_elapsed(t.now, waiting->seen_ns, config->halfopen_ns);
+	bool late = pt_elapsed(t.now, waiting->conn.seen_ns, config->halfopen_ns);
 
-	t.c = waiting->cand;
-	t.wan = waiting->wan;
-	t.wan_ifindex = waiting->wan_ifindex;
+	t.c = waiting->conn.cand;
+	t.wan = waiting->conn.wan;
+	t.wan_ifindex = waiting->conn.wan_ifindex;
+	t.wan_port = waiting->conn.wan_port;
 	t.routed = !pt_wan_address(t.wan_ifindex, t.wan);
-	if (bpf_map_delete_elem(&pt_pending, &key) || late) /* of two answers at once, one deletes */
+	if (!pt_wait_end(&key) || late)
 		return PTRIG_NO_ANSWER;
 	enum ptrig_reason reason = pt_lease_ask(rule, &t);
 

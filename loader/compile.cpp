@@ -159,6 +159,9 @@ ptrig_rule record_of(const Rule &rule, std::uint32_t id, Sets &sets) {
 	out.id = id;
 	out.flags = flags_of(rule);
 	out.timeout_ns = to_ns(rule.timeout);
+	out.held_timeout_ns = rule.close == Close::kConnection
+				      ? std::max<std::uint64_t>(out.timeout_ns, PTRIG_CONN_TIMEOUT_NS)
+				      : out.timeout_ns;
 	out.yield_after_ns = to_ns(rule.yield_after.value_or(nanoseconds(0)));
 	out.cooldown_ns = to_ns(rule.cooldown);
 	out.max_lifetime_ns = to_ns(rule.max_lifetime.value_or(nanoseconds(0)));

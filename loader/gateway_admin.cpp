@@ -42,7 +42,7 @@ Done run_release(int program, std::uint32_t listed) {
 	return {};
 }
 
-/// A call of pt_release holds its processor: this many sessions are some 4 ms.
+/// A call of pt_release holds its processor: this many are some 4 ms.
 constexpr std::uint32_t kSessionsACall = PTRIG_OVER_MAX;
 
 Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsigned most_calls) {
@@ -61,7 +61,7 @@ Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsig
 			return system_error("run pt_admin", -rc);
 		if (opts.retval != 0)
 			return fail("pt_admin gave up: the gateway has no configuration");
-		if (const auto listed = request.sessions + request.halfopen; listed > 0)
+		if (const auto listed = request.sessions + request.halfopen + request.asked; listed > 0)
 			if (auto done = run_release(release->get(), listed); !done)
 				return tl::unexpected(std::move(done.error()));
 		sum.leases += request.leases;

@@ -14,7 +14,9 @@ namespace {
 
 /// When a lease that is marked live ends by time.
 std::uint64_t end_of(const ptrig_lease_info &info, const Rule &rule) {
-	const std::uint64_t idle = info.refreshed_ns + to_ns(rule.timeout);
+	const bool held = rule.close == Close::kConnection && info.conns > 0;
+	const std::uint64_t idle =
+		info.refreshed_ns + std::max<std::uint64_t>(to_ns(rule.timeout), held ? PTRIG_CONN_TIMEOUT_NS : 0);
 	return rule.max_lifetime ? std::min<std::uint64_t>(idle, info.granted_ns + to_ns(*rule.max_lifetime)) : idle;
 }
 

@@ -139,7 +139,7 @@ std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) 
 		{"pt_conns", sizes.leases},
 		{"pt_pending", sizes.leases},
 		{"pt_fast", 2 * fast_buckets(sizes.sessions)},
-		{"pt_hosts", 2 * sizes.leases},
+		{"pt_hosts", 3 * sizes.leases},
 		{"pt_sessions", 2 * sizes.sessions},
 		{"pt_halfopen", 2 * sizes.halfopen},
 		{"pt_lists", 2 * sizes.lists},
@@ -252,6 +252,8 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 		set_constant(object.get(), "cfg_rules_max", sizes.rules);
 		set_constant(object.get(), "cfg_lists_max", sizes.lists);
 		set_constant(object.get(), "cfg_halfopen_max", sizes.halfopen);
+		set_constant(object.get(), "cfg_conns_max", sizes.leases);
+		set_constant(object.get(), "cfg_wait_slots", wait_slots(sizes.leases));
 		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));
 		set_constant(object.get(), "cfg_hash_seed", sizes.hash_seed);
 		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)

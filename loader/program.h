@@ -25,6 +25,11 @@ constexpr std::uint32_t fast_buckets(std::uint32_t max_sessions) {
 	return std::bit_ceil((2 * max_sessions + PTRIG_FAST_WAYS - 1) / PTRIG_FAST_WAYS);
 }
 
+/// Places of one host among the triggers that wait for their remotes' answers: a thirty-second of them all.
+constexpr std::uint32_t wait_slots(std::uint32_t max_leases) {
+	return std::max(max_leases / 32, 16U);
+}
+
 /// libbpf's own messages go to this library instead of stderr. Called before any other libbpf call.
 void capture_libbpf_log();
 

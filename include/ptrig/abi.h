@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 7
+#define PTRIG_ABI 8
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -73,6 +73,7 @@ struct ptrig_rule {
 	__u32 id;
 	__u32 flags;
 	__u64 timeout_ns;
+	__u64 held_timeout_ns; /* the same while a connection holds the lease: at least PTRIG_CONN_TIMEOUT_NS */
 	__u64 yield_after_ns;  /* 0: never */
 	__u64 cooldown_ns;     /* 0: none */
 	__u64 max_lifetime_ns; /* 0: none */
@@ -226,8 +227,8 @@ struct ptrig_lease {
 	__u32 lock;      /* 1: held */
 	__u32 tokens;    /* bucket of new sessions, in thousandths */
 	__u64 tokens_ns; /* when it was last filled */
-	__u32 sessions;  /* now, half-open ones too */
-	__u32 pad;
+	__u32 sessions;  /* now, half-open ones too: those of this grant */
+	__u32 grant;     /* as info.id; changes in one store with `sessions` */
 	__u64 packets; /* of sessions that have ended */
 	__u64 bytes;
 	struct ptrig_lease_info info;
@@ -295,24 +296,9 @@ struct ptrig_session {
 	__u16 pad;
 };
 
-/* pt_scratch: per-CPU array of one; what is being made, off the stack. Programs do not interrupt each other. */
 struct ptrig_pair {
 	struct ptrig_session lan;
 	struct ptrig_session wan;
-};
-struct ptrig_scratch {
-	struct ptrig_pair pair;
-	struct ptrig_lease lease;
-	__u64 entry[6]; /* a struct pt_entry */
-};
-
-/* pt_over: array; the sessions that pt_admin found over, for pt_release. */
-#define PTRIG_OVER_MAX 4096U
-struct ptrig_over {
-	__u64 id;
-	struct ptrig_session_key key; /* of the LAN half */
-	__u32 halfopen;
-	__u32 pad;
 };
 
 /*
@@ -424,8 +410,7 @@ struct ptrig_cand {
 	__u32 flags;
 };
 
-/* pt_conns: hash; a trigger connection that holds a lease of a `close = "connection"` rule. pt_pending: LRU hash; a
- * trigger whose remote has yet to answer, of a `confirm` rule. */
+/* pt_conns: hash; a trigger connection that holds a lease of a `close = "connection"` rule. */
 struct ptrig_conn_key {
 	__be32 host;
 	__be32 remote;
@@ -436,6 +421,9 @@ struct ptrig_conn_key {
 	__u8 pad[3];
 };
 
+/* A lease that a connection holds (close = "connection") lives at least so long after its last refresh: the daemon asks
+ * conntrack in time. */
+#define PTRIG_CONN_TIMEOUT_NS 10000000000ULL
 #define PTRIG_CONN_FIN_LAN 2U
 #define PTRIG_CONN_FIN_WAN 4U
 #define PTRIG_CONN_COUNTED 8U /* in its lease's conns */
@@ -446,14 +434,55 @@ struct ptrig_conn {
 	__u32 flags;
 	__be32 wan;
 	__u32 wan_ifindex;
+	__be16 wan_port; /* as the remote sees it */
+	__u8 pad[6];
 };
 
-/* pt_hosts: hash by the host's __be32 address. leases and sessions all ones: being deleted. */
+/* pt_over: array; what pt_admin has found, for pt_release: sessions that are over, connections to ask conntrack about.
+ */
+#define PTRIG_OVER_MAX 4096U
+enum ptrig_listed { PTRIG_LISTED_SESSION, PTRIG_LISTED_HALFOPEN, PTRIG_LISTED_CONN };
+struct ptrig_over {
+	__u64 id;   /* a session's */
+	__u32 kind; /* enum ptrig_listed */
+	__u32 pad;
+	union {
+		struct ptrig_session_key key; /* of the LAN half */
+		struct ptrig_conn_key conn;   /* conntrack is to be asked whether it lives */
+	};
+};
+
+/* pt_pending: LRU hash; a trigger whose remote has yet to answer, of a `confirm` rule. A host has cfg_wait_slots places
+ * and no more, so that one host's triggers put out its own and nobody else's. */
+struct ptrig_wait_key {
+	__be32 host;
+	__u32 slot;
+};
+struct ptrig_wait {
+	struct ptrig_conn_key key;
+	__u32 pad;
+	struct ptrig_conn conn;
+};
+
+/* pt_hosts: hash; what a host has in use, and under a rule's id what it has of that rule alone: its leases. leases and
+ * sessions all ones: being deleted. */
+struct ptrig_host_key {
+	__be32 host;
+	__u32 rule; /* id; 0: all */
+};
 struct ptrig_host {
 	__u32 leases;
 	__u32 sessions; /* half-open ones too */
 	__u32 halfopen; /* of them: never more, so it is 0 where `sessions` is */
-	__u32 pad;
+	__u32 conns;    /* in pt_conns */
+};
+
+/* pt_scratch: per-CPU array of one; what is being made, off the stack. Programs do not interrupt each other. */
+struct ptrig_scratch {
+	struct ptrig_pair pair;
+	struct ptrig_lease lease;
+	struct ptrig_wait wait;
+	__u64 entry[6]; /* a struct pt_entry */
 };
 
 #define PTRIG_REFUSALS (PTRIG_BUSY - PTRIG_FLAGS + 1) /* the reasons of the REFUSE kind */
@@ -508,7 +537,7 @@ struct ptrig_event {
 };
 
 /* Arguments of the SEC("syscall") program pt_admin. Sessions that are over it only lists, in pt_over; pt_release, a TC
- * program run by hand with skb->mark = `listed`, ends them: conntrack's entry first, then the session. */
+ * program run by hand with skb->mark = as many as are listed, ends them: conntrack's entry first, then the session. */
 enum ptrig_admin_op {
 	PTRIG_ADMIN_SWEEP = 1,          /* delete what has ended by time */
 	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
@@ -529,6 +558,8 @@ struct ptrig_admin {
 	__u32 sessions; /* listed */
 	__u32 halfopen; /* listed */
 	__u32 conns;    /* removed, pending ones too */
+	__u32 asked;    /* listed: connections of silent leases */
+	__u32 pad;
 };
 
 #endif

@@ -14,7 +14,7 @@ protected:
 		ASSERT_EQ(wan_in(kIn), PTRIG_OPENED);
 		ASSERT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
 	}
-	std::size_t hosts() const { return dp().map<__be32, ptrig_host>("pt_hosts").keys()->size(); }
+	std::size_t hosts() const { return dp().map<ptrig_host_key, ptrig_host>("pt_hosts").keys()->size(); }
 };
 
 TEST_F(Admin, SweepLeavesWhatLives) {

@@ -36,14 +36,14 @@ protected:
 
 class Confirm : public Connection {
 protected:
-	std::size_t pending() const { return dp().map<ptrig_conn_key, ptrig_conn>("pt_pending").keys().value().size(); }
+	std::size_t pending() const { return dp().map<ptrig_wait_key, ptrig_wait>("pt_pending").keys().value().size(); }
 	void age_pending(nanoseconds by) {
-		auto map = dp().map<ptrig_conn_key, ptrig_conn>("pt_pending");
+		auto map = dp().map<ptrig_wait_key, ptrig_wait>("pt_pending");
 		const auto keys = map.keys();
 		ASSERT_TRUE(keys && keys->size() == 1);
-		auto conn = map.lookup((*keys)[0])->value();
-		conn.seen_ns -= static_cast<std::uint64_t>(by.count());
-		ASSERT_TRUE(map.update((*keys)[0], conn));
+		auto wait = map.lookup((*keys)[0])->value();
+		wait.conn.seen_ns -= static_cast<std::uint64_t>(by.count());
+		ASSERT_TRUE(map.update((*keys)[0], wait));
 	}
 };
 
@@ -161,6 +161,17 @@ TEST_F(Confirm, AFullTableForgetsWhoWaitsLongest) {
 	EXPECT_LE(pending(), 64U);
 	EXPECT_EQ(answer(kB, Tcp{.sport = 6667, .dport = 2000, .flags = kSyn | kAck}), PTRIG_NO_ANSWER);
 	EXPECT_EQ(answer(kB, Tcp{.sport = 6667, .dport = 2999, .flags = kSyn | kAck}), PTRIG_GRANTED);
+}
+
+TEST_F(Confirm, AFloodPutsOutItsOwnHostsTriggersOnly) {
+	use({.conns = 64, .wait_slots = 16});
+	apply({confirming()});
+	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
+	for (unsigned n = 0; n < 1000; n++)
+		trigger(kB, Tcp{.sport = static_cast<std::uint16_t>(2000 + n), .dport = 6667});
+	EXPECT_LE(pending(), 17U);
+	EXPECT_GT(pending(), 8U) << "and B has waiting ones, too";
+	EXPECT_EQ(answer(kA, kSynAck), PTRIG_GRANTED);
 }
 
 TEST_F(Confirm, AnsweredTooLate) {
@@ -295,6 +306,22 @@ TEST_F(CloseConnection, TheCooldownOfALeaseThatWasOverAlreadyRunsFromThen) {
 	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_COOLDOWN);
 	age_lease("ident", seconds(15));
 	EXPECT_EQ(trigger(kB, kSynOut), PTRIG_GRANTED);
+}
+
+TEST_F(CloseConnection, OneHostsConnectionsLeaveAnotherAPlace) {
+	use({.conns = 8});
+	Rule other = closing();
+	other.name = "other";
+	other.trigger = {tcp(7000)};
+	other.open = {open(tcp(8000))};
+	apply({closing(), other});
+	for (unsigned n = 0; n < 20; n++)
+		trigger(kA, Tcp{.sport = static_cast<std::uint16_t>(2000 + n), .dport = 6667});
+	EXPECT_LT(conns(), 8U);
+	EXPECT_EQ(trigger(kB, Tcp{.sport = 1025, .dport = 7000}), PTRIG_GRANTED);
+	EXPECT_EQ(hits("other").refused[PTRIG_CONNS_FULL - PTRIG_FLAGS], 0U);
+	EXPECT_EQ(trigger(kB, Tcp{.sport = 1025, .dport = 7000, .flags = kRst}), PTRIG_FLAGS);
+	EXPECT_EQ(lease("other")->info.state, PTRIG_LEASE_ENDED) << "with its connection";
 }
 
 TEST_F(CloseConnection, UdpTriggersCloseByIdleness) {

@@ -70,6 +70,10 @@ template <typename Skeleton> void set_constants(Skeleton *skeleton, const Sizes 
 		skeleton->rodata->cfg_lists_max = sizes.lists;
 	if constexpr (requires { skeleton->rodata->cfg_halfopen_max; })
 		skeleton->rodata->cfg_halfopen_max = sizes.halfopen;
+	if constexpr (requires { skeleton->rodata->cfg_conns_max; })
+		skeleton->rodata->cfg_conns_max = sizes.conns;
+	if constexpr (requires { skeleton->rodata->cfg_wait_slots; })
+		skeleton->rodata->cfg_wait_slots = sizes.wait_slots;
 	if constexpr (requires { skeleton->rodata->cfg_fast_buckets; })
 		skeleton->rodata->cfg_fast_buckets = fast_buckets(sizes.sessions);
 	if constexpr (requires { skeleton->rodata->cfg_hash_seed; })
@@ -225,6 +229,13 @@ std::vector<ptrig_event> Datapath::events() {
 	return std::exchange(events_, {});
 }
 
+int Datapath::program_fd(const char *name) const {
+	const bpf_program *program = bpf_object__find_program_by_name(tc_->obj, name);
+	if (!program)
+		throw std::runtime_error(std::string("no program ") + name);
+	return bpf_program__fd(program);
+}
+
 int Datapath::program_fd(Hook hook, bool l3) const {
 	return programs_.at(static_cast<std::size_t>(hook)).at(l3);
 }
@@ -307,7 +318,7 @@ ptrig_admin Datapath::admin(ptrig_admin arguments) {
 	const bpf_program *release = bpf_object__find_program_by_name(tc_->obj, "pt_release");
 	const Bytes frame(64);
 	__sk_buff context{};
-	context.mark = arguments.sessions + arguments.halfopen;
+	context.mark = arguments.sessions + arguments.halfopen + arguments.asked;
 	LIBBPF_OPTS(bpf_test_run_opts, after, .data_in = frame.data(), .data_size_in = 64, .ctx_in = &context,
 		    .ctx_size_in = sizeof(context));
 	if (context.mark)

@@ -33,6 +33,7 @@ const char *name_of(unsigned reason);
 
 struct Sizes {
 	std::uint32_t rules = 64, lists = 64, leases = 64, sessions = 128, halfopen = 128, conns = 64, hosts = 64;
+	std::uint32_t wait_slots = 1U << 31; ///< so many that two triggers never meet in one
 };
 
 /// The programs; those of XDP last.
@@ -66,6 +67,8 @@ public:
 	/// Every map as if just loaded.
 	void clear();
 	int map_fd(const char *name) const;
+	/// A program of the TC object.
+	int program_fd(const char *name) const;
 	/// A second handle on one of the maps.
 	template <typename K, typename V> Map<K, V> map(const char *name) const {
 		return Map<K, V>(Fd(::dup(map_fd(name))), name);

@@ -378,6 +378,23 @@ TEST_F(EntryEnds, TheWanAddressIsGone) {
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).halfopen, 1U);
 }
 
+TEST_F(EntryEnds, TheRemoteIsBannedAndTheHostSendsFirst) {
+	begin(media());
+	for (const bool answered : {true, false}) {
+		EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+		if (answered) {
+			EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+		}
+		config_.gateway.deny_remotes = {prefix(kRemote)};
+		apply({media()});
+		look_due();
+		EXPECT_EQ(lan_in(kOut), PTRIG_SESSION_ENDED);
+		EXPECT_FALSE(entry(kIn).found);
+		config_.gateway.deny_remotes = {};
+		apply({media()});
+	}
+}
+
 TEST_F(EntryEnds, TheRemoteIsBanned) {
 	begin(media());
 	for (const bool answered : {true, false}) {

@@ -83,33 +83,43 @@ void DatapathTest::check_usage(const std::vector<Pair> &pairs) const {
 	EXPECT_EQ(used.conns, (dp_->entries<ptrig_conn_key, ptrig_conn>("pt_conns").size()));
 }
 
+using HostKey = std::pair<__be32, std::uint32_t>; ///< address; a rule's id, or 0: all
+
 void DatapathTest::check_books() const {
 	const auto pairs = sessions();
 	const auto leases = dp_->entries<ptrig_lease_key, ptrig_lease>("pt_leases");
 	std::map<std::uint32_t, std::uint32_t> by_lease;
-	std::map<__be32, ptrig_host> by_host;
+	std::map<HostKey, ptrig_host> by_host;
 	for (const Pair &pair : pairs) {
 		EXPECT_EQ(pair.lan.id, pair.wan.id);
 		by_lease[pair.lan.lease]++;
 		const __be32 payer = pair.lan.flags & PTRIG_SESSION_HAIRPIN ? pair.lan.peer : pair.lan_key.saddr;
-		by_host[payer].sessions++;
-		by_host[payer].halfopen += pair.halfopen;
+		by_host[{payer, 0}].sessions++;
+		by_host[{payer, 0}].halfopen += pair.halfopen;
 		EXPECT_EQ(pair.lan.lease, pair.wan.lease);
 		EXPECT_EQ(pair.lan.rule, pair.wan.rule);
 	}
 	for (const auto &[key, value] : leases) {
+		EXPECT_EQ(value.grant, value.info.id) << "whose sessions a lease counts";
 		EXPECT_EQ(value.sessions, by_lease[value.info.id]) << "sessions of lease " << value.info.id;
-		if (value.info.state == PTRIG_LEASE_LIVE)
-			by_host[value.info.host].leases++;
+		if (value.info.state != PTRIG_LEASE_LIVE)
+			continue;
+		by_host[{value.info.host, 0}].leases++;
+		if (key.remote) // of a rule with `contacted`
+			by_host[{value.info.host, key.rule}].leases++;
 	}
-	for (const auto &[address, host] : dp_->entries<__be32, ptrig_host>("pt_hosts")) {
-		EXPECT_EQ(host.sessions, by_host[address].sessions) << "sessions of a host";
-		EXPECT_EQ(host.halfopen, by_host[address].halfopen) << "sessions that a host has not answered";
-		EXPECT_EQ(host.leases, by_host[address].leases) << "leases of a host";
-		by_host.erase(address);
+	for (const auto &[key, value] : dp_->entries<ptrig_conn_key, ptrig_conn>("pt_conns"))
+		by_host[{key.host, 0}].conns++;
+	for (const auto &[key, host] : dp_->entries<ptrig_host_key, ptrig_host>("pt_hosts")) {
+		const ptrig_host &seen = by_host[{key.host, key.rule}];
+		EXPECT_EQ(host.sessions, seen.sessions) << "sessions of a host";
+		EXPECT_EQ(host.halfopen, seen.halfopen) << "sessions that a host has not answered";
+		EXPECT_EQ(host.leases, seen.leases) << "leases of a host, rule " << key.rule;
+		EXPECT_EQ(host.conns, seen.conns) << "connections of a host";
+		by_host.erase({key.host, key.rule});
 	}
-	for (const auto &[address, host] : by_host)
-		EXPECT_EQ(host.sessions + host.leases, 0U) << "a host that is not counted";
+	for (const auto &[key, host] : by_host)
+		EXPECT_EQ(host.sessions + host.leases + host.conns, 0U) << "a host that is not counted";
 	check_usage(pairs);
 	check_ports(pairs);
 	check_entries(pairs);

@@ -251,16 +251,37 @@ TEST_F(Lease, RoutedHostsAreKnownByTheirAddress) {
 }
 
 TEST_F(Lease, QuotaPerHost) {
-	config_.limits.leases_per_host = 2;
+	config_.limits.leases_per_host = 4;
 	Rule rule = media();
 	rule.remotes.kind = Remotes::Kind::kContacted;
 	apply({rule});
 	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.20"), PTRIG_GRANTED);
-	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.21"), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.21"), PTRIG_GRANTED) << "half of them is one rule's";
 	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.22"), PTRIG_HOST_LEASES);
 	EXPECT_EQ(trigger(kB, kInvite, "203.0.113.22"), PTRIG_GRANTED) << "another host's quota is its own";
 	age_lease("media", minutes(1), "203.0.113.20");
 	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.20"), PTRIG_REFRESHED) << "at the limit one may keep what one has";
+}
+
+TEST_F(Lease, OneRulesManyRemotesLeaveTheHostsOtherRulesTheirs) {
+	config_.limits.leases_per_host = 4;
+	Rule peers = media(), phone = media(), other = media();
+	peers.remotes.kind = Remotes::Kind::kContacted;
+	phone.name = "phone";
+	phone.trigger = {udp(5070)};
+	phone.open = {open(udp(2000))};
+	other.name = "other";
+	other.trigger = {udp(5071)};
+	other.open = {open(udp(2001))};
+	apply({peers, phone, other});
+	for (int i = 0; i < 20; i++)
+		trigger(kA, kInvite, "203.0.113." + std::to_string(100 + i));
+	EXPECT_EQ(trigger(kA, Udp{.dport = 5070}), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, Udp{.dport = 5071}), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.50"), PTRIG_HOST_LEASES);
+	age_lease("media", minutes(11), "203.0.113.100");
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).leases, 1U);
+	EXPECT_EQ(trigger(kA, kInvite, "203.0.113.50"), PTRIG_GRANTED) << "one of the rule's own has ended";
 }
 
 TEST_F(Lease, QuotaComesBackWhenALeaseEnds) {

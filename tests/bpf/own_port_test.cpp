@@ -153,6 +153,17 @@ TEST_F(OwnPort, ASynIsNeverGivenBackTwice) {
 	EXPECT_EQ(once(syn, &out), PTRIG_NOT_SWAPPED);
 }
 
+TEST_F(OwnPort, ALaterConnectionOfTheSamePortsIsGivenBackToo) {
+	granted({mapped_tcp()});
+	const Packet syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = 9};
+	Packet out;
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(once(syn, &out), PTRIG_SWAPPED_SYN) << "connection " << i;
+		ASSERT_EQ(once(out, &out), PTRIG_OWN_PORT);
+		forget_entry(tuple(syn)); // the connection is long over
+	}
+}
+
 TEST_F(OwnPort, OfTcpOnlyTheFirstSyn) {
 	granted({mapped_tcp()});
 	for (const std::uint8_t flags : {kAck, std::uint8_t(kSyn | kAck), std::uint8_t(kSyn | kFin)}) {
@@ -258,7 +269,7 @@ TEST_F(OwnPort, ByAWanWithoutEthernetHeader) {
 	EXPECT_EQ(through(syn, kTun, &out), PTRIG_SWAPPED_SYN) << "an Ethernet header has been put before it";
 	EXPECT_EQ(out, (from_wan / test::Tcp{.sport = 50003, .dport = 9}));
 	forget_entry(tuple(syn));
-	EXPECT_EQ(through(syn, kTun), PTRIG_NOT_SWAPPED);
+	EXPECT_EQ(through(syn, kTun), PTRIG_SWAPPED_SYN) << "a later connection";
 }
 
 TEST_F(OwnPort, AFirstFragment) {

@@ -107,7 +107,8 @@ void Differential::pass(model::Gateway &gateway, unsigned secs) {
 		note.done -= ticks;
 	});
 	if (follows_)
-		edit_all<ptrig_conn_key, ptrig_conn>(dp(), "pt_pending", [&](ptrig_conn &conn) { conn.seen_ns -= by; });
+		edit_all<ptrig_wait_key, ptrig_wait>(dp(), "pt_pending",
+						     [&](ptrig_wait &wait) { wait.conn.seen_ns -= by; });
 }
 
 Tables Differential::expected(const model::Gateway &gateway) const {
@@ -197,8 +198,8 @@ Tables Differential::actual() const {
 		sort(tables);
 		return tables;
 	}
-	for (const auto &[key, conn] : dp().entries<ptrig_conn_key, ptrig_conn>("pt_pending"))
-		tables.waiting.push_back(conn_row(key));
+	for (const auto &[slot, wait] : dp().entries<ptrig_wait_key, ptrig_wait>("pt_pending"))
+		tables.waiting.push_back(conn_row(wait.key));
 	for (const auto &[key, conn] : dp().entries<ptrig_conn_key, ptrig_conn>("pt_conns")) {
 		tables.conns.push_back(conn_row(key));
 		tables.conns.back().fin_lan = conn.flags & PTRIG_CONN_FIN_LAN;

@@ -54,8 +54,16 @@ bool Gateway::allows_remote(const Rule &rule, const std::string &remote) const {
 	       (rule.remotes.kind != Remotes::Kind::kSet || within(rule.remotes.prefixes, remote));
 }
 
+/// While a connection holds it, ten seconds at least: so long the daemon may take to ask conntrack.
+nanoseconds::rep Gateway::timeout(const Lease &lease, const Rule &rule) const {
+	const bool held = rule.close == Close::kConnection &&
+			  std::any_of(conns_.begin(), conns_.end(),
+				      [&](const auto &conn) { return lease.live && conn.second.lease == lease.id; });
+	return held ? std::max<nanoseconds::rep>(rule.timeout.count(), nanoseconds(std::chrono::seconds(10)).count()) : rule.timeout.count();
+}
+
 bool Gateway::over(const Lease &lease, const Rule &rule) const {
-	return now_ - lease.refreshed >= rule.timeout.count() ||
+	return now_ - lease.refreshed >= timeout(lease, rule) ||
 	       (rule.max_lifetime && now_ - lease.granted >= rule.max_lifetime->count());
 }
 
@@ -80,7 +88,7 @@ void Gateway::end_lease(Lease &lease) const {
 /// The lease is over; now it is known.
 void Gateway::ended_by_time(Lease &lease, const Rule &rule) const {
 	lease.live = false;
-	lease.ended = lease.refreshed + rule.timeout.count();
+	lease.ended = lease.refreshed + timeout(lease, rule);
 	if (rule.max_lifetime)
 		lease.ended = std::min(lease.ended, lease.granted + rule.max_lifetime->count());
 }
@@ -95,10 +103,16 @@ Lease *Gateway::live(const Rule &rule, const std::string &remote, const std::str
 	return lease && lease->live && !over(*lease, rule) ? lease : nullptr;
 }
 
-std::size_t Gateway::leases_of(const std::string &host) const {
-	return static_cast<std::size_t>(std::count_if(leases_.begin(), leases_.end(), [&](const auto &entry) {
-		return entry.second.live && entry.second.host == host;
-	}));
+/// One more lease for the host? Half of its limit goes to one rule that gives a lease for each remote.
+bool Gateway::has_room(const Rule &rule, const std::string &host) const {
+	const std::uint32_t limit = config_.limits.leases_per_host;
+	const auto held = [&](const std::string &by) {
+		return std::count_if(leases_.begin(), leases_.end(), [&](const auto &entry) {
+			return entry.second.live && entry.second.host == host && (by.empty() || entry.first.rule == by);
+		});
+	};
+	return !limit || (held("") < limit &&
+			  (rule.remotes.kind != Remotes::Kind::kContacted || held(rule.name) < (limit + 1) / 2));
 }
 
 Output Gateway::arrives(const Input &in) {

@@ -182,11 +182,12 @@ private:
 	const Rule *rule(const std::string &name) const;
 	bool allows_remote(const Rule &rule, const std::string &remote) const;
 	static LeaseKey key(const Rule &rule, const std::string &remote, const std::string &wan);
+	nanoseconds::rep timeout(const Lease &lease, const Rule &rule) const;
 	bool over(const Lease &lease, const Rule &rule) const;
 	Lease *find(const Rule &rule, const std::string &remote, const std::string &wan);
 	Lease *live(const Rule &rule, const std::string &remote, const std::string &wan);
 	Lease *lease_of(const Session &session);
-	std::size_t leases_of(const std::string &host) const;
+	bool has_room(const Rule &rule, const std::string &host) const;
 	bool another(const std::string &host, const std::string &mac) const;
 	void end_lease(Lease &lease) const;
 	void ended_by_time(Lease &lease, const Rule &rule) const;

@@ -71,7 +71,7 @@ enum ptrig_reason Gateway::host_answers(Session &s, const Input &in) {
 	const bool closing = in.flags & (kFin | kRst), first = s.halfopen();
 	s.ask |= closing && !first;
 	if (first || closing || s.state != PTRIG_SESSION_ESTABLISHED || now_ - s.out.looked >= kSecond) {
-		if (over(s)) {
+		if (over(s) || within(config_.gateway.deny_remotes, s.remote)) {
 			end(s);
 			return PTRIG_SESSION_ENDED;
 		}

@@ -45,7 +45,7 @@ enum ptrig_reason Gateway::grant(const Rule &rule, const Trigger &t, enum ptrig_
 		waiting_[conn(rule, t.in)] = {t, now_};
 		return PTRIG_PENDING;
 	}
-	if (config_.limits.leases_per_host && leases_of(t.in.host) >= config_.limits.leases_per_host)
+	if (!has_room(rule, t.in.host))
 		return PTRIG_HOST_LEASES;
 	leases_[key(rule, t.in.remote, t.wan)] = {.id = ++next_id_,
 						  .granted = now_,
@@ -75,12 +75,12 @@ void Gateway::closing(const Rule &rule, const Input &in) {
 		return;
 	const std::uint32_t id = one.lease;
 	Lease *lease = find(rule, in.remote, one.wan);
+	if (lease && lease->id == id && lease->live && over(*lease, rule))
+		ended_by_time(*lease, rule);
 	conns_.erase(found);
 	if (!lease || lease->id != id || !lease->live ||
 	    std::any_of(conns_.begin(), conns_.end(), [&](const auto &other) { return other.second.lease == id; }))
 		return;
-	if (over(*lease, rule))
-		return ended_by_time(*lease, rule);
 	end_lease(*lease);
 }
 
@@ -99,8 +99,7 @@ enum ptrig_reason Gateway::claim(const Rule &rule, const Trigger &t, bool answer
 	if (lease->live && over(*lease, rule))
 		ended_by_time(*lease, rule);
 	if (lease->live && (who == Who::kSame || who == Who::kMoved)) {
-		if (who == Who::kMoved && config_.limits.leases_per_host &&
-		    leases_of(t.in.host) >= config_.limits.leases_per_host)
+		if (who == Who::kMoved && !has_room(rule, t.in.host))
 			return PTRIG_HOST_LEASES;
 		lease->host = t.in.host;
 		lease->refreshed = now_;
