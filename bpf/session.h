@@ -99,7 +99,10 @@ static __always_inline bool pt_session_forged(struct __sk_buff *skb, __u32 l3, _
 	return via && via != pt_via(skb->ifindex, NULL) && (!eth || via != pt_via(skb->ifindex, eth->h_source));
 }
 
-/* The bit follows the count: who clears it looks again, so that a session that came meanwhile has it. */
+#define PT_BIT_TRIES 8
+
+/* The bit follows the count. Who writes it looks at the count again, for another CPU's first or last session may have
+ * come between: so the last one that writes it is right. */
 static __always_inline void pt_port_count(__u32 side, __u32 proto, __be16 port, __s32 more) {
 	__u32 index = PTRIG_USE_INDEX(side, proto, bpf_ntohs(port)), word = index / 64;
 	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
@@ -107,14 +110,21 @@ static __always_inline void pt_port_count(__u32 side, __u32 proto, __be16 port, 
 
 	if (!sessions || !used)
 		return;
-	__u32 before = __sync_fetch_and_add(sessions, more);
+	bool there = more > 0;
 
-	if (more < 0 && before == 1) {
-		__sync_fetch_and_and(used, ~bit);
-		before = __sync_fetch_and_add(sessions, 0) ? 0 : 1;
+	if (__sync_fetch_and_add(sessions, more) != (there ? 0 : 1))
+		return;
+	for (int i = 0; i < PT_BIT_TRIES; i++) {
+		if (there)
+			__sync_fetch_and_or(used, bit);
+		else
+			__sync_fetch_and_and(used, ~bit);
+		bool now = __sync_fetch_and_add(sessions, 0) != 0;
+
+		if (now == there)
+			break;
+		there = now;
 	}
-	if (!before)
-		__sync_fetch_and_or(used, bit);
 }
 static __always_inline void pt_ports_count(const struct ptrig_session_key *lan_key, const struct ptrig_session *lan,
 					   __s32 more) {
