@@ -65,7 +65,7 @@ static __always_inline bool pt_conn_is(const struct ptrig_conn_key *a, const str
 	       a->remote_port == b->remote_port && a->rule == b->rule && a->proto == b->proto;
 }
 static __always_inline struct ptrig_wait_key pt_wait_key(const struct ptrig_conn_key *key) {
-	__u32 flow = pt_mix(key->remote, (__u32)key->host_port << 16 | key->remote_port);
+	__u32 flow = pt_mix(pt_mix(key->remote, 0), (__u32)key->host_port << 16 | key->remote_port);
 	struct ptrig_wait_key wait = {
 		.host = key->host,
 		.slot = pt_mix(flow, key->rule << 8 | key->proto) % (cfg_wait_slots ? cfg_wait_slots : 1),

@@ -13,7 +13,8 @@ namespace lab {
 
 namespace {
 
-constexpr unsigned kLeasesPerHost = 128, kMostLeases = 1024, kRemotes = 4096;
+constexpr unsigned kLeasesPerHost = 128, ///< of the one rule: half of what the host may have
+	kMostLeases = 1024, kRemotes = 4096;
 
 /// What the greedy host sends: triggers from an address to many remotes.
 class Greed {
@@ -41,7 +42,7 @@ TEST_P(Soak, OneHostTriggersWithoutEnd) {
 	const Process &daemon = run_daemon(game("remotes = 'contacted'\ntimeout = '2h'") +
 						   rule("second", "4001/udp", "6100-6101/udp", "timeout = '2h'"),
 					   "max_leases = " + text(kMostLeases) + "\n",
-					   "[limits]\nleases_per_host = " + text(kLeasesPerHost) + "\n");
+					   "[limits]\nleases_per_host = " + text(2 * kLeasesPerHost) + "\n");
 	trigger(lan2(), {kRemote1, 4001});
 	const Fd talker = start_talk(lan2(), {kRemote2, 5555}, 6100);
 	const auto at_first = lease_views();

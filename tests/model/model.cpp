@@ -58,8 +58,9 @@ bool Gateway::allows_remote(const Rule &rule, const std::string &remote) const {
 nanoseconds::rep Gateway::timeout(const Lease &lease, const Rule &rule) const {
 	const bool held = rule.close == Close::kConnection &&
 			  std::any_of(conns_.begin(), conns_.end(),
-				      [&](const auto &conn) { return lease.live && conn.second.lease == lease.id; });
-	return held ? std::max<nanoseconds::rep>(rule.timeout.count(), nanoseconds(std::chrono::seconds(10)).count()) : rule.timeout.count();
+				      [&](const auto &conn) { return conn.second.lease == lease.id; });
+	return held ? std::max<nanoseconds::rep>(rule.timeout.count(), nanoseconds(std::chrono::seconds(10)).count())
+		    : rule.timeout.count();
 }
 
 bool Gateway::over(const Lease &lease, const Rule &rule) const {

@@ -115,8 +115,10 @@ enum ptrig_reason Gateway::own_port(const Trigger &t, const Entry &entry, Note &
 	const std::uint16_t port = port_of(t, entry.answered && !(t.in.flags & (kFin | kRst)));
 	if (!port)
 		return PTRIG_REASON_COUNT;
-	if (port == left.sport)
+	if (port == left.sport) {
+		note.given_back = false;
 		return PTRIG_OWN_PORT;
+	}
 	if ((t.in.tcp() && note.given_back) || !swap(t.in, entry, port))
 		return PTRIG_NOT_SWAPPED;
 	if (t.in.tcp()) {

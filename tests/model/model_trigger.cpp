@@ -75,13 +75,17 @@ void Gateway::closing(const Rule &rule, const Input &in) {
 		return;
 	const std::uint32_t id = one.lease;
 	Lease *lease = find(rule, in.remote, one.wan);
+	std::optional<Lease> over_by_time; // while this connection still counts
 	if (lease && lease->id == id && lease->live && over(*lease, rule))
-		ended_by_time(*lease, rule);
+		ended_by_time(over_by_time.emplace(*lease), rule);
 	conns_.erase(found);
 	if (!lease || lease->id != id || !lease->live ||
 	    std::any_of(conns_.begin(), conns_.end(), [&](const auto &other) { return other.second.lease == id; }))
 		return;
-	end_lease(*lease);
+	if (over_by_time)
+		*lease = *over_by_time;
+	else
+		end_lease(*lease);
 }
 
 Gateway::Who Gateway::claimant(const Lease &lease, const Trigger &t) {
