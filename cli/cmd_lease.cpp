@@ -87,9 +87,8 @@ void add_lease(CLI::App &app, Cli &cli) {
 	add_port_option(show, *options);
 	on_command(cli, show, [&cli, options] { return list(cli, *options); });
 
-	CLI::App *end =
-		add_command(*lease, "close", "End leases now; their sessions go on unless --kill is given",
-			    "ptrig lease close ftp-active --host 192.168.77.11 --kill");
+	CLI::App *end = add_command(*lease, "close", "End leases now; their sessions go on unless --kill is given",
+				    "ptrig lease close ftp-active --host 192.168.77.11 --kill");
 	end->alias("del")->alias("delete");
 	end->add_option("RULE", options->rule, "The rule")->type_name("");
 	add_host_option(end, *options);

@@ -229,7 +229,7 @@ struct ptrig_lease {
 	__u64 tokens_ns; /* when it was last filled */
 	__u32 sessions;  /* now, half-open ones too: those of this grant */
 	__u32 grant;     /* as info.id; changes in one store with `sessions` */
-	__u64 packets; /* of sessions that have ended */
+	__u64 packets;   /* of sessions that have ended */
 	__u64 bytes;
 	struct ptrig_lease_info info;
 };
