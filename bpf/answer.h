@@ -97,11 +97,10 @@ static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, con
 static __noinline bool pt_answer_state(struct __sk_buff *skb, const struct pt_found *found, __u8 *tcp_state) {
 	if (!found->lan)
 		return false;
-	struct ptrig_session_key mirror = pt_session_mirror(&found->lan_key, found->lan);
-	struct pt_tuple t = pt_flow_tuple(&mirror);
+	struct pt_tuple t;
 	struct pt_entry e;
 
-	if (!pt_entry_look(skb, &t, mirror.proto, &e))
+	if (!pt_flow_look(skb, &found->lan_key, found->lan, &t, &e))
 		return false;
 	*tcp_state = pt_flow_tcp_state(&e);
 	return true;

@@ -134,8 +134,8 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 			pt_entry_forget(skb, &t, f->p.proto);
 		if (gone && !pt_arrive_again(skb, f, &a))
 			return PTRIG_ENTRY_REFUSED;
-		if (gone &&
-		    *(volatile __u64 *)&lan->id != a.lan->id) { /* it has ended meanwhile, and taken its entry along */
+		/* it has ended meanwhile, and taken its entry along */
+		if (gone && *(volatile __u64 *)&lan->id != a.lan->id) {
 			pt_entry_forget(skb, &t, f->p.proto);
 			return PTRIG_SESSION_ENDED;
 		}

@@ -32,17 +32,25 @@ static __always_inline struct pt_tuple pt_flow_tuple(const struct ptrig_session_
 	return t;
 }
 
+/* Conntrack's entry of the session with this LAN half, and the tuple by which it is found. */
+static __always_inline bool pt_flow_look(struct __sk_buff *skb, const struct ptrig_session_key *lan_key,
+					 const struct ptrig_session *lan, struct pt_tuple *t, struct pt_entry *e) {
+	struct ptrig_session_key wan_key = pt_session_mirror(lan_key, lan);
+
+	*t = pt_flow_tuple(&wan_key);
+	return pt_entry_look(skb, t, lan_key->proto, e);
+}
+
 /* End session number `id`, unless somebody else just does: its entry first, if conntrack's is still its own. `key` and
  * `lan` are the LAN half's. */
 static __noinline bool pt_flow_end(struct __sk_buff *skb, const struct ptrig_session_key *key,
 				   struct ptrig_session *lan, __u64 id, bool halfopen) {
-	struct ptrig_session_key wan_key = pt_session_mirror(key, lan);
-	struct pt_tuple t = pt_flow_tuple(&wan_key);
+	struct pt_tuple t;
 	struct pt_entry e;
 
 	if (!pt_session_claim(lan, id))
 		return false;
-	if (pt_entry_look(skb, &t, key->proto, &e) && pt_entry_whose(&e, key->saddr, key->sport) == PT_OURS)
+	if (pt_flow_look(skb, key, lan, &t, &e) && pt_entry_whose(&e, key->saddr, key->sport) == PT_OURS)
 		pt_entry_forget(skb, &t, key->proto);
 	if (halfopen)
 		pt_halfopen_delete(key, lan);

@@ -14,9 +14,7 @@ struct pt_hop {
 	__be32 gateway; /* next hop's address; the destination itself if it is on-link */
 	__u16 mtu;      /* 0: not known */
 	bool has_mac;
-	bool ask; /* let the kernel's neighbour code send it, which keeps its state moving */
 	__u8 dmac[6];
-	__u8 smac[6];
 };
 
 static __always_inline bool pt_nexthop_find(struct __sk_buff *skb, __be32 saddr, __be32 daddr, __u32 ifindex,
@@ -40,7 +38,6 @@ static __always_inline bool pt_nexthop_find(struct __sk_buff *skb, __be32 saddr,
 	hop->has_mac = rc == BPF_FIB_LKUP_RET_SUCCESS && !(hop->flags & PTRIG_IFACE_L3);
 	hop->mtu = rc == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : iface ? iface->mtu : 0;
 	__builtin_memcpy(hop->dmac, fib.dmac, sizeof(hop->dmac));
-	__builtin_memcpy(hop->smac, fib.smac, sizeof(hop->smac));
 	return true;
 }
 

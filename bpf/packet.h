@@ -19,7 +19,6 @@
 
 #define PT_GO_ON PTRIG_REASON_COUNT /* no verdict yet */
 
-#define PT_IP_DF 0x4000
 #define PT_IP_MF 0x2000
 #define PT_IP_OFFSET 0x1fff
 
@@ -37,9 +36,7 @@ struct pt_pkt {
 	__u8 l4;   /* offset of the TCP or UDP header */
 	__u8 proto;
 	__u8 ttl;
-	__u8 tos;
-	__u8 tcp_flags; /* 0 for UDP */
-	bool df;
+	__u8 tcp_flags;      /* 0 for UDP */
 	bool first_fragment; /* more fragments follow; the whole L4 header is in this one */
 };
 
@@ -121,11 +118,9 @@ static __always_inline enum ptrig_reason pt_packet_parse(void *data, void *data_
 	if (fragment & PT_IP_OFFSET)
 		return PTRIG_FRAGMENT;
 	p->first_fragment = fragment & PT_IP_MF;
-	p->df = fragment & PT_IP_DF;
 	p->saddr = ip->saddr;
 	p->daddr = ip->daddr;
 	p->ttl = ip->ttl;
-	p->tos = ip->tos;
 	p->l4 = l3 + header;
 	return pt_packet_parse_l4((void *)ip + header, data_end, p->len - header, p);
 }

@@ -249,6 +249,10 @@ static __noinline enum ptrig_reason pt_session_count(struct ptrig_lease *lease, 
 	return reason;
 }
 
+/* Has the session's WAN address gone? */
+static __always_inline bool pt_session_homeless(const struct ptrig_session *lan) {
+	return !(lan->flags & PTRIG_SESSION_ROUTED) && !pt_wan_address(lan->oif, lan->addr);
+}
 /* Is an established session, seen last at `seen`, over? `lease` is its live lease, if it has one. */
 static __always_inline bool pt_established_over(const struct ptrig_session *lan, __u64 seen, __u8 proto,
 						const struct ptrig_lease *lease, const struct ptrig_rule *rule,
@@ -256,15 +260,14 @@ static __always_inline bool pt_established_over(const struct ptrig_session *lan,
 	bool kill = rule ? rule->flags & PTRIG_RULE_KILL : lan->flags & PTRIG_SESSION_KILL;
 
 	return lan->flags & PTRIG_SESSION_OVER || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) ||
-	       (kill && !lease) || (!(lan->flags & PTRIG_SESSION_ROUTED) && !pt_wan_address(lan->oif, lan->addr));
+	       (kill && !lease) || pt_session_homeless(lan);
 }
 /* They end with their lease, after `halfopen` counted from the first packet, and with their WAN address. */
 static __always_inline bool pt_halfopen_over(const struct ptrig_session *lan, __u64 seen, __be32 host,
 					     const struct ptrig_lease *lease, const struct ptrig_config *config,
 					     __u64 now) {
 	return lan->flags & PTRIG_SESSION_OVER || !lease || lease->info.host != host ||
-	       pt_elapsed(now, seen, config->halfopen_ns) ||
-	       (!(lan->flags & PTRIG_SESSION_ROUTED) && !pt_wan_address(lan->oif, lan->addr));
+	       pt_elapsed(now, seen, config->halfopen_ns) || pt_session_homeless(lan);
 }
 
 #endif

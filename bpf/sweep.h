@@ -249,10 +249,9 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 	if (!lan || *(volatile __u64 *)&lan->id != listed->id)
 		return 0;
 	if (!(lan->flags & PTRIG_SESSION_OVER)) {
-		struct ptrig_session_key wan_key = pt_session_mirror(&key, lan);
-		struct pt_tuple t = pt_flow_tuple(&wan_key);
+		struct pt_tuple t;
 
-		if (pt_entry_look(*skb, &t, key.proto, &e) && e.tcp_state < PT_CT_TCP_LAST_ACK) {
+		if (pt_flow_look(*skb, &key, lan, &t, &e) && e.tcp_state < PT_CT_TCP_LAST_ACK) {
 			if (e.tcp_state == PT_CT_TCP_ESTABLISHED) /* the FIN or RST was none */
 				lan->flags &= ~PTRIG_SESSION_ASK;
 			return 0;

@@ -378,38 +378,26 @@ TEST_F(EntryEnds, TheWanAddressIsGone) {
 	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).halfopen, 1U);
 }
 
-TEST_F(EntryEnds, TheRemoteIsBannedAndTheHostSendsFirst) {
-	begin(media());
-	for (const bool answered : {true, false}) {
-		EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
-		if (answered) {
-			EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
-		}
-		config_.gateway.deny_remotes = {prefix(kRemote)};
-		apply({media()});
-		look_due();
-		EXPECT_EQ(lan_in(kOut), PTRIG_SESSION_ENDED);
-		EXPECT_FALSE(entry(kIn).found);
-		config_.gateway.deny_remotes = {};
-		apply({media()});
-	}
-}
-
 TEST_F(EntryEnds, TheRemoteIsBanned) {
 	begin(media());
-	for (const bool answered : {true, false}) {
-		EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
-		if (answered) {
-			EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+	for (const bool answered : {true, false})
+		for (const bool host_first : {true, false}) {
+			EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+			if (answered) {
+				EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
+			}
+			config_.gateway.deny_remotes = {prefix(kRemote)};
+			apply({media()});
+			look_due();
+			if (host_first) {
+				EXPECT_EQ(lan_in(kOut), PTRIG_SESSION_ENDED);
+			} else {
+				EXPECT_EQ(wan_in(kIn), PTRIG_REMOTE_DENIED);
+			}
+			EXPECT_FALSE(entry(kIn).found);
+			config_.gateway.deny_remotes = {};
+			apply({media()});
 		}
-		config_.gateway.deny_remotes = {prefix(kRemote)};
-		apply({media()});
-		look_due();
-		EXPECT_EQ(wan_in(kIn), PTRIG_REMOTE_DENIED);
-		EXPECT_FALSE(entry(kIn).found);
-		config_.gateway.deny_remotes = {};
-		apply({media()});
-	}
 }
 
 TEST_F(EntryEnds, AHalfOpenOneThatItsHostAnswersTooLate) {
