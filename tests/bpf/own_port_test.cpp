@@ -48,6 +48,16 @@ protected:
 				    .found);
 		ASSERT_EQ(entry(packet).status & status, status);
 	}
+	/// The same where the administrator has sent it to kRemote2 and another port.
+	static void redirect(const Tuple &t, std::uint16_t port, std::uint16_t to_port) {
+		ASSERT_TRUE(make_entry({.proto = t.proto,
+					.tuple = t.tuple,
+					.from = be(kWan),
+					.to = be(kRemote2),
+					.from_port = htons(port),
+					.to_port = htons(to_port)})
+				    .found);
+	}
 	/// One way only: as the packet is at WAN egress by the entry it has, or that masquerade makes.
 	enum ptrig_reason once(const Packet &in, Packet *out) {
 		EXPECT_EQ(run(Hook::kLanIn, "lan0", in), PTRIG_CANDIDATE);
@@ -220,13 +230,7 @@ TEST_F(OwnPort, ADestinationThatTheAdministratorChangedStaysChanged) {
 	granted({mapped()});
 	const Packet in = kFromHost / kHostToRemote / Udp{.sport = 7003, .dport = 53} / "query";
 	const Tuple t = tuple(in);
-	ASSERT_TRUE(make_entry({.proto = t.proto,
-				.tuple = t.tuple,
-				.from = be(kWan),
-				.to = be(kRemote2),
-				.from_port = htons(7003),
-				.to_port = htons(5353)})
-			    .found);
+	redirect(t, 7003, 5353);
 	Packet out;
 	EXPECT_EQ(lan_in(in, &out), PTRIG_SWAPPED);
 	EXPECT_EQ(l3(out),
@@ -241,13 +245,7 @@ TEST_F(OwnPort, ASynWhoseDestinationWasChangedIsGivenBackAsItCame) {
 	granted({mapped_tcp()});
 	const Packet syn = kFromHost / kHostToRemote / test::Tcp{.sport = 60003, .dport = 80};
 	const Tuple t = tuple(syn);
-	ASSERT_TRUE(make_entry({.proto = t.proto,
-				.tuple = t.tuple,
-				.from = be(kWan),
-				.to = be(kRemote2),
-				.from_port = htons(60003),
-				.to_port = htons(3128)})
-			    .found);
+	redirect(t, 60003, 3128);
 	Packet out;
 	EXPECT_EQ(once(syn, &out), PTRIG_SWAPPED_SYN);
 	EXPECT_EQ(out, syn);
