@@ -12,7 +12,7 @@
 
 #define PT_HEARD_SECONDS 4 /* so long a packet may be on its way through the gateway: a neighbour is asked for 3 s */
 
-/* One half of a session that a packet of the host's belongs to, found by the key of either half. */
+/* The session that a packet of the host's belongs to. */
 struct pt_found {
 	struct ptrig_session_key lan_key;
 	struct ptrig_session *lan; /* NULL: none */
@@ -20,90 +20,89 @@ struct pt_found {
 	bool halfopen;
 };
 
-static __always_inline void pt_answer_find(const struct ptrig_session_key *key, struct pt_found *found) {
-	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, key);
+/* By the tuple of the packet as its host sends it. */
+static __always_inline void pt_answer_find(const struct pt_pkt *p, struct pt_found *found) {
+	found->lan_key = pt_session_key(p, PTRIG_SIDE_LAN);
+	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_sessions, &found->lan_key);
 
-	found->halfopen = !s;
-	if (!s)
-		s = bpf_map_lookup_elem(&pt_halfopen, key);
-	found->lan = NULL;
-	if (!s)
+	found->halfopen = !lan;
+	if (!lan)
+		lan = bpf_map_lookup_elem(&pt_halfopen, &found->lan_key);
+	if (!lan)
 		return;
-	found->id = *(volatile __u64 *)&s->id;
-	found->lan_key = *key;
-	if (key->side == PTRIG_SIDE_WAN) {
-		found->lan_key = pt_session_mirror(key, s);
-		s = found->halfopen ? bpf_map_lookup_elem(&pt_halfopen, &found->lan_key)
-				    : bpf_map_lookup_elem(&pt_sessions, &found->lan_key);
-		if (!s || *(volatile __u64 *)&s->id != found->id)
-			return;
-	}
-	found->lan = found->id ? s : NULL;
+	found->id = *(volatile __u64 *)&lan->id;
+	found->lan = found->id ? lan : NULL;
+}
+/* An established one, by the tuple as it leaves by the WAN. */
+static __always_inline void pt_answer_find_leaving(const struct pt_pkt *p, struct pt_found *found) {
+	struct ptrig_session_key key = pt_session_answer_key(p, PTRIG_SIDE_WAN);
+	struct ptrig_session *wan = bpf_map_lookup_elem(&pt_sessions, &key), *lan;
+
+	if (!wan)
+		return;
+	found->id = *(volatile __u64 *)&wan->id;
+	found->lan_key = pt_session_mirror(&key, wan);
+	lan = bpf_map_lookup_elem(&pt_sessions, &found->lan_key);
+	found->lan = lan && *(volatile __u64 *)&lan->id == found->id ? lan : NULL;
 }
 
-/* The entry of the session with this WAN side gets so much time; none: it goes. */
-static __noinline void pt_answer_entry(struct __sk_buff *skb, const struct ptrig_session_key *wan_key, __u64 time_ns) {
-	struct pt_tuple t = pt_flow_tuple(wan_key);
+/* The entry of the session with this LAN half gets so much time; none: it goes. */
+static __noinline void pt_answer_entry(struct __sk_buff *skb, const struct ptrig_session_key *lan_key,
+				       const struct ptrig_session *lan, __u64 time_ns) {
+	struct ptrig_session_key wan_key = pt_session_mirror(lan_key, lan);
+	struct pt_tuple t = pt_flow_tuple(&wan_key);
 
 	if (time_ns)
-		pt_entry_time(skb, &t, wan_key->proto, time_ns);
+		pt_entry_time(skb, &t, lan_key->proto, time_ns);
 	else
-		pt_entry_forget(skb, &t, wan_key->proto);
+		pt_entry_forget(skb, &t, lan_key->proto);
 }
 
 /* The host has answered: from the half-open table to the other one. Conntrack's entry stays. */
 static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, const struct pt_pkt *p,
 						      const struct pt_found *found, const struct ptrig_config *config) {
 	const struct ptrig_session_key *key = &found->lan_key;
-	struct ptrig_session *lan = found->lan, *wan;
+	struct ptrig_session *lan = found->lan;
 	struct ptrig_pair *pair = pt_session_scratch();
 
-	if (!lan || !pair || !pt_session_claim(lan, found->id))
+	if (!lan || !pair || !pt_session_claim(&pt_halfopen, key, lan, found->id))
 		return PTRIG_HALF_OPEN; /* another CPU is just doing it */
-	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
 
-	wan = bpf_map_lookup_elem(&pt_halfopen, &mirror);
-	if (!wan) {
-		pt_halfopen_delete(key, lan);
-		return PTRIG_SESSION_ENDED;
-	}
 	pair->lan = *lan;
-	pair->wan = *wan;
-	pair->lan.id = pair->wan.id = pt_session_new_id();
-	pair->lan.seen_ns = pair->wan.seen_ns = bpf_ktime_get_boot_ns();
+	pair->lan.id = pt_session_new_id();
+	pair->lan.seen_ns = bpf_ktime_get_boot_ns();
+	pair->lan.checked = bpf_jiffies64();
 	pair->lan.state = p->proto == IPPROTO_TCP ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
-	pair->wan.state = pair->lan.state;
+	pt_session_wan_half(key, &pair->lan, &pair->wan); /* until now the remote's packets were counted */
 	pair->lan.packets = 1;
 	pair->lan.bytes = p->len;
-	pair->lan.checked = bpf_jiffies64();
 	int err = pt_established_insert(key, pair);
 	__be32 payer = pt_session_payer(key, &pair->lan);
 
-	bpf_map_delete_elem(&pt_halfopen, &mirror);
 	bpf_map_delete_elem(&pt_halfopen, key);
 	pt_ports_count(key, &pair->lan, -1);
 	pt_halfopen_release(payer);
 	if (err) {
 		pt_session_uncount(payer, &pair->lan, pair->wan.packets, pair->wan.bytes);
-		pt_answer_entry(skb, &mirror, 0);
+		pt_answer_entry(skb, key, &pair->lan, 0);
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_SESSIONS_FULL;
 	}
 	if (p->proto == IPPROTO_UDP)
-		pt_answer_entry(skb, &mirror, config->udp_ns);
+		pt_answer_entry(skb, key, &pair->lan, config->udp_ns);
 	return PTRIG_ESTABLISHED;
 }
 
-/* Is the session's entry there, and in which state of TCP? */
-static __noinline bool pt_answer_state(struct __sk_buff *skb, const struct pt_found *found, __u8 *tcp_state) {
+/* Whose is the entry under the session's tuple, and in which state of TCP is it? */
+static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const struct pt_found *found, __u8 *tcp_state) {
 	if (!found->lan)
-		return false;
+		return PT_NONE;
 	struct pt_tuple t;
 	struct pt_entry e;
 
 	if (!pt_flow_look(skb, &found->lan_key, found->lan, &t, &e))
-		return false;
+		return PT_NONE;
 	*tcp_state = pt_flow_tcp_state(&e);
-	return true;
+	return pt_entry_whose(&e, found->lan_key.saddr, found->lan_key.sport);
 }
 
 /* An answered session's packet from its host: once a second, and for FIN and RST, it is looked at. */
@@ -118,11 +117,14 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	struct ptrig_rule *rule = pt_rule_by_id(pt_generation(), lan->rule);
 	struct ptrig_lease *lease = pt_session_lease(lan, rule, now);
 
-	if (pt_flow_denied(config, lan) || pt_established_over(lan, seen, p->proto, lease, rule, config, now)) {
+	enum pt_whose whose = pt_answer_whose(skb, found, &tcp_state);
+	bool there = whose == PT_OURS || whose == PT_HOSTS;
+
+	if (whose == PT_ANOTHERS || pt_flow_denied(config, lan) ||
+	    pt_established_over(lan, seen, p->proto, lease, rule, config, now)) {
 		pt_flow_end(skb, &found->lan_key, lan, found->id, false);
 		return PTRIG_SESSION_ENDED;
 	}
-	bool there = pt_answer_state(skb, found, &tcp_state);
 
 	if (lan->id != found->id)
 		return PTRIG_SESSION_ENDED;
@@ -131,11 +133,8 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	if ((__s64)(now - seen) > 0)
 		lan->seen_ns = now;
 	lan->checked = bpf_jiffies64();
-	if (there && lan->state == PTRIG_SESSION_ESTABLISHED) {
-		struct ptrig_session_key mirror = pt_session_mirror(&found->lan_key, lan);
-
-		pt_answer_entry(skb, &mirror, pt_session_idle_ns(lan, p->proto, config));
-	}
+	if (whose == PT_OURS && lan->state == PTRIG_SESSION_ESTABLISHED)
+		pt_answer_entry(skb, &found->lan_key, lan, pt_session_idle_ns(lan, p->proto, config));
 	return PTRIG_FORWARDED;
 }
 
@@ -189,10 +188,9 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 	if (!f)
 		return PT_GO_ON;
-	struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_LAN);
 	struct pt_found found = {};
 
-	pt_answer_find(&key, &found);
+	pt_answer_find(&f->p, &found);
 	struct ptrig_session *lan = found.lan;
 	__u32 tick = bpf_jiffies64();
 
@@ -208,24 +206,42 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 	return PTRIG_HEARD;
 }
 
-/* At WAN egress: a packet of a flow that began at the WAN. GO_ON if it is no session's. Global for the verifier's sake.
- */
+/* Was it the host itself that sent this a moment ago, and does it leave by the session's WAN? */
+static __always_inline enum ptrig_reason pt_answer_mine(const struct __sk_buff *skb, const struct ptrig_session *lan) {
+	if ((__u32)bpf_jiffies64() - lan->heard > PT_HEARD_SECONDS * cfg_tick_hz)
+		return PTRIG_SPOOFED;
+	return lan->oif == skb->ifindex ? PT_GO_ON : PTRIG_OTHER_WAN;
+}
+
+/* At WAN egress: a packet of an established session; GO_ON if there is none. SPOOFED: it may be of a flow that its host
+ * has begun. Global for the verifier's sake. */
 __noinline int pt_answer_leaves(struct __sk_buff *skb, const struct pt_pkt *p) {
 	if (!p)
 		return PT_GO_ON;
-	struct ptrig_session_key key = pt_session_answer_key(p, PTRIG_SIDE_WAN);
 	struct pt_found found = {};
 
-	pt_answer_find(&key, &found);
-	struct ptrig_session *lan = found.lan;
-
-	if (!lan)
+	pt_answer_find_leaving(p, &found);
+	if (!found.lan)
 		return PT_GO_ON;
-	if ((__u32)bpf_jiffies64() - lan->heard > PT_HEARD_SECONDS * cfg_tick_hz)
-		return PTRIG_SPOOFED;
-	if (lan->oif != skb->ifindex)
-		return PTRIG_OTHER_WAN;
-	return pt_answer(skb, p, &found);
+	enum ptrig_reason reason = pt_answer_mine(skb, found.lan);
+
+	return reason == PT_GO_ON ? pt_answer(skb, p, &found) : reason;
+}
+
+/* The same for a half-open one, to which the packet's entry `e` leads. */
+__noinline int pt_answer_first_leaves(struct __sk_buff *skb, const struct pt_pkt *p, const struct pt_entry *e) {
+	if (!p || !e)
+		return PT_GO_ON;
+	struct pt_found found = {.halfopen = true};
+
+	found.lan = pt_flow_halfopen(e, p->proto, &found.lan_key, &found.id);
+	if (!found.lan)
+		return PT_GO_ON;
+	if (!found.id)
+		return PTRIG_HALF_OPEN;
+	enum ptrig_reason reason = pt_answer_mine(skb, found.lan);
+
+	return reason == PT_GO_ON ? pt_answer(skb, p, &found) : reason;
 }
 
 #endif

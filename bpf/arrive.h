@@ -8,11 +8,13 @@
 
 #include "answer.h"
 
-/* What one packet needs to know of its session. `lan` is a copy, since the element may become another session's. */
+/* What one packet needs to know of its session. */
 struct pt_arrival {
 	struct ptrig_session_key lan_key;
-	struct ptrig_session *lan; /* in the scratch */
-	bool halfopen;
+	struct ptrig_session *lan; /* a copy in the scratch: the element may become another session's */
+	struct ptrig_session *at;  /* the element itself */
+	struct ptrig_session *wan; /* the other half; NULL: half-open */
+	struct pt_tuple t;
 };
 
 /* Once a second, for a SYN, and while the host has not answered: is the session over? */
@@ -26,7 +28,7 @@ static __noinline bool pt_arrive_over(const struct pt_flow *f, const struct pt_a
 		return false;
 	if (pt_flow_denied(config, a->lan))
 		return true;
-	if (a->halfopen)
+	if (!a->wan)
 		return pt_halfopen_over(a->lan, a->lan->seen_ns, a->lan_key.saddr, lease, config, now);
 	/* The same ports again for a new connection: conntrack would begin anew, and so does the session. */
 	if (pt_packet_plain_syn(&f->p) && f->p.proto == IPPROTO_TCP && e->found && e->tcp_state >= PT_CT_TCP_LAST_ACK)
@@ -46,118 +48,154 @@ static __noinline bool pt_arrive_again(struct __sk_buff *skb, const struct pt_fl
 		.to = a->lan_key.saddr,
 		.to_port = a->lan_key.sport,
 		.status = pt_flow_status(config, false),
-		.time_ms = pt_session_idle_ns(a->lan, f->p.proto, config) / 1000000,
+		.time_ms = pt_flow_left(a->lan->seen_ns, pt_session_idle_ns(a->lan, f->p.proto, config),
+					bpf_ktime_get_boot_ns()) /
+			   1000000,
 		.proto = f->p.proto,
 	};
 
 	return pt_entry_make(skb, &w);
 }
 
-/* The session of this packet, copied, and where its halves are; false if there is none, or it is just beginning or
- * ending on another CPU (`busy`). */
-static __always_inline struct ptrig_session *pt_arrive_find(const struct pt_flow *f, struct pt_arrival *a,
-							    struct ptrig_session **wan_side, bool *busy) {
-	struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_WAN);
-	struct ptrig_session *wan = bpf_map_lookup_elem(&pt_sessions, &key), *lan;
+/* Nothing is to be decided: looked at within the last second, and conntrack has its entry. The commonest case by
+ * far, for which the WAN half suffices. */
+static __always_inline bool pt_arrive_plain(const struct pt_flow *f, const struct ptrig_session *wan,
+					    const struct pt_entry *e) {
+	enum pt_whose whose = pt_entry_whose(e, wan->addr, wan->port);
 
-	a->halfopen = !wan;
-	if (!wan)
-		wan = bpf_map_lookup_elem(&pt_halfopen, &key);
-	if (!wan)
-		return NULL;
-	__u64 id = *(volatile __u64 *)&wan->id;
+	return (wan->flags & (PTRIG_SESSION_OVER | PTRIG_SESSION_HAIRPIN)) ==
+		       (f->hairpin ? PTRIG_SESSION_HAIRPIN : 0) &&
+	       !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
+	       (__u32)bpf_jiffies64() - wan->checked < cfg_tick_hz && (whose == PT_OURS || whose == PT_HOSTS);
+}
 
-	a->lan_key = pt_session_mirror(&key, wan);
-	lan = a->halfopen ? bpf_map_lookup_elem(&pt_halfopen, &a->lan_key)
-			  : bpf_map_lookup_elem(&pt_sessions, &a->lan_key);
-	*busy = true;
-	if (!lan)
-		return NULL;
+/* The session of this packet, copied; false if there is none, or it is just beginning or ending on another CPU
+ * (`busy`). */
+static __noinline bool pt_arrive_find(const struct pt_flow *f, const struct pt_entry *e, struct pt_arrival *a,
+				      bool *busy) {
+	struct ptrig_session *lan;
+	__u64 id;
+
+	if (a->wan) {
+		struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_WAN);
+
+		id = *(volatile __u64 *)&a->wan->id;
+		a->lan_key = pt_session_mirror(&key, a->wan);
+		lan = bpf_map_lookup_elem(&pt_sessions, &a->lan_key);
+		*busy = true;
+	} else {
+		id = 0;
+		lan = pt_flow_halfopen(e, f->p.proto, &a->lan_key, &id);
+		*busy = lan;
+	}
+	if (!lan || !id)
+		return false;
 	*a->lan = *lan;
-	if (*(volatile __u64 *)&lan->id != id || a->lan->id != id)
-		return NULL;
-	*wan_side = wan;
-	return lan;
+	a->at = lan;
+	return *(volatile __u64 *)&lan->id == id && a->lan->id == id;
 }
 
 /* On a bridge with br_netfilter the host's answers in a hairpin never come by LAN ingress. Conntrack has seen one: its
  * entry began without. */
 static __noinline enum ptrig_reason pt_arrive_answered(struct __sk_buff *skb, const struct pt_flow *f,
-						       const struct pt_arrival *a, struct ptrig_session *lan) {
+						       const struct pt_arrival *a) {
 	const struct ptrig_config *config = pt_config_get(f->gen);
-	struct pt_found found = {.lan_key = a->lan_key, .lan = lan, .id = a->lan->id, .halfopen = a->halfopen};
+	struct pt_found found = {.lan_key = a->lan_key, .lan = a->at, .id = a->lan->id, .halfopen = !a->wan};
 
-	if (!config || !lan)
+	if (!config || !found.lan)
 		return PTRIG_HALF_OPEN;
 	if (found.halfopen)
 		return pt_answer_promote(skb, &f->p, &found, config);
-	if (lan->id == found.id)
-		lan->seen_ns = bpf_ktime_get_boot_ns();
+	if (found.lan->id == found.id)
+		found.lan->seen_ns = bpf_ktime_get_boot_ns();
 	return PTRIG_FORWARDED;
+}
+
+/* It is looked at: is it over, and is its entry there? GO_ON if it is over and has been ended. */
+static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct pt_flow *f, struct pt_arrival *a,
+						   const struct pt_entry *e) {
+	struct ptrig_session *lan = a->at;
+	enum pt_whose whose = pt_entry_whose(e, a->lan_key.saddr, a->lan_key.sport);
+	bool gone = whose == PT_NONE || whose == PT_NOBODYS;
+
+	if (!lan)
+		return PT_GO_ON;
+	if (whose == PT_ANOTHERS || pt_arrive_over(f, a, e) ||
+	    (gone && (f->hairpin || a->lan->flags & PTRIG_SESSION_ASK))) {
+		pt_flow_end(skb, &a->lan_key, lan, a->lan->id, !a->wan);
+		f->ended = true;
+		return PT_GO_ON;
+	}
+	if (whose == PT_NOBODYS)
+		pt_entry_forget(skb, &a->t, f->p.proto);
+	if (gone && !pt_arrive_again(skb, f, a))
+		return PTRIG_ENTRY_REFUSED;
+	if (gone && f->p.proto == IPPROTO_TCP)
+		pt_event_remade(&f->p);
+	/* it has ended meanwhile, and taken its entry along */
+	if (gone && *(volatile __u64 *)&lan->id != a->lan->id) {
+		pt_entry_forget(skb, &a->t, f->p.proto);
+		return PTRIG_SESSION_ENDED;
+	}
+	if (a->wan) {
+		a->wan->checked = bpf_jiffies64();
+	} else {
+		const struct ptrig_config *config = pt_config_get(f->gen);
+
+		if (config)
+			pt_entry_time(skb, &a->t, f->p.proto,
+				      pt_flow_left(a->lan->seen_ns, config->halfopen_ns, bpf_ktime_get_boot_ns()));
+	}
+	return gone ? PTRIG_REMADE : PTRIG_FORWARDED;
+}
+
+/* The WAN half of an answered session. */
+static __noinline struct ptrig_session *pt_arrive_wan(const struct pt_pkt *p) {
+	struct ptrig_session_key key = pt_session_key(p, PTRIG_SIDE_WAN);
+
+	return bpf_map_lookup_elem(&pt_sessions, &key);
+}
+
+static __always_inline enum ptrig_reason pt_arrive_counted(struct ptrig_session *half, const struct pt_pkt *p,
+							   enum ptrig_reason reason) {
+	half->packets++;
+	half->bytes += p->len;
+	return reason;
 }
 
 /* A remote's packet of a session; GO_ON if there is none (any more). */
 __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
-	if (!f)
-		return PT_GO_ON;
-	struct pt_arrival a = {};
-	struct ptrig_session *wan = NULL, *lan;
-	struct pt_tuple t = pt_tuple_of(&f->p);
-	struct pt_entry e;
-	bool busy = false;
 	struct ptrig_pair *scratch = pt_session_scratch();
+	struct pt_entry *e = pt_flow_scratch();
 
-	if (!scratch)
+	if (!f || !scratch || !e)
 		return PT_GO_ON;
-	a.lan = &scratch->lan;
-	lan = pt_arrive_find(f, &a, &wan, &busy);
-	if (!lan || !wan)
+	struct pt_arrival a = {
+		.t = pt_tuple_of(&f->p),
+		.lan = &scratch->lan,
+		.wan = pt_arrive_wan(&f->p),
+	};
+	bool busy = false;
+
+	pt_entry_look(skb, &a.t, f->p.proto, e);
+	if (a.wan && pt_arrive_plain(f, a.wan, e))
+		return pt_arrive_counted(a.wan, &f->p, PTRIG_FORWARDED);
+	f->looked = !a.wan;
+	if (!pt_arrive_find(f, e, &a, &busy))
 		return busy ? PTRIG_HALF_OPEN : PT_GO_ON;
 	if (!(a.lan->flags & PTRIG_SESSION_HAIRPIN) != !f->hairpin)
 		return PT_GO_ON;
-	pt_entry_look(skb, &t, f->p.proto, &e);
-	enum pt_whose whose = pt_entry_whose(&e, a.lan_key.saddr, a.lan_key.sport);
-	__u32 tick = bpf_jiffies64();
-	bool look = a.halfopen || tick - wan->checked >= cfg_tick_hz || whose != PT_OURS ||
-		    f->p.tcp_flags & PT_TCP_SYN || a.lan->flags & PTRIG_SESSION_OVER;
+	f->looked = false; /* it may change */
+	enum ptrig_reason reason = pt_arrive_look(skb, f, &a, e);
 
-	if (look) {
-		bool gone = whose == PT_NONE || whose == PT_NOBODYS;
-
-		if (whose == PT_ANOTHERS || pt_arrive_over(f, &a, &e) ||
-		    (gone && (a.halfopen || f->hairpin || a.lan->flags & PTRIG_SESSION_ASK))) {
-			pt_flow_end(skb, &a.lan_key, lan, a.lan->id, a.halfopen);
-			f->ended = true;
-			return PT_GO_ON;
-		}
-		if (whose == PT_NOBODYS)
-			pt_entry_forget(skb, &t, f->p.proto);
-		if (gone && !pt_arrive_again(skb, f, &a))
-			return PTRIG_ENTRY_REFUSED;
-		/* it has ended meanwhile, and taken its entry along */
-		if (gone && *(volatile __u64 *)&lan->id != a.lan->id) {
-			pt_entry_forget(skb, &t, f->p.proto);
-			return PTRIG_SESSION_ENDED;
-		}
-		wan->checked = tick;
-		if (a.halfopen) {
-			const struct ptrig_config *config = pt_config_get(f->gen);
-
-			if (config)
-				pt_entry_time(
-					skb, &t, f->p.proto,
-					pt_flow_left(a.lan->seen_ns, config->halfopen_ns, bpf_ktime_get_boot_ns()));
-		}
-	}
-	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST) && lan->id == a.lan->id)
-		lan->flags |= PTRIG_SESSION_ASK;
-	wan->packets++;
-	wan->bytes += f->p.len;
-	if (look && f->hairpin && e.status & PT_IPS_SEEN_REPLY)
-		return pt_arrive_answered(skb, f, &a, lan);
-	if (look && !a.halfopen && (whose == PT_NONE || whose == PT_NOBODYS))
-		return PTRIG_REMADE;
-	return a.halfopen ? PTRIG_HALF_OPEN : PTRIG_FORWARDED;
+	if (reason != PTRIG_FORWARDED && reason != PTRIG_REMADE)
+		return reason;
+	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST) && a.at->id == a.lan->id)
+		a.at->flags |= PTRIG_SESSION_ASK;
+	pt_arrive_counted(a.wan ?: a.at, &f->p, reason);
+	if (f->hairpin && e->status & PT_IPS_SEEN_REPLY)
+		return pt_arrive_answered(skb, f, &a);
+	return a.wan ? reason : PTRIG_HALF_OPEN;
 }
 
 #endif

@@ -22,6 +22,7 @@ const volatile __u32 cfg_halfopen_max = 32768; /* sessions */
 const volatile __u32 cfg_conns_max = 8192;     /* connections in pt_conns */
 const volatile __u32 cfg_wait_slots = 256;     /* of one host in pt_pending */
 const volatile __u32 cfg_fast_buckets = 32768; /* of each side in pt_fast; a power of two */
+const volatile __u32 cfg_zone = 0;             /* conntrack's, in which flows are looked for */
 const volatile __u32 cfg_hash_seed = 0;
 
 #endif

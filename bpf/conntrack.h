@@ -8,14 +8,17 @@
 
 #include "packet.h"
 
-/* As of kernel 6.1; later kernels accept this size. */
+/* As of kernel 6.11. Kernels before that know the first 12 bytes alone, which later ones accept, too. */
 struct bpf_ct_opts {
 	__s32 netns_id;
 	__s32 error;
 	__u8 l4proto;
 	__u8 dir;
-	__u8 reserved[2];
+	__u16 ct_zone_id;
+	__u8 ct_zone_dir;
+	__u8 reserved[3];
 };
+#define PT_CT_OPTS_SIZE (cfg_zone ? sizeof(struct bpf_ct_opts) : 12)
 
 /* Only declared struct members are looked for in the running kernel (CO-RE). */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -105,7 +108,8 @@ static __always_inline struct nf_conn *pt_conntrack_find(struct __sk_buff *skb, 
 							 struct bpf_ct_opts *opts) {
 	opts->netns_id = -1;
 	opts->l4proto = proto;
-	return bpf_skb_ct_lookup(skb, pt_sock_tuple(t), sizeof(*t), opts, sizeof(*opts));
+	opts->ct_zone_id = cfg_zone;
+	return bpf_skb_ct_lookup(skb, pt_sock_tuple(t), sizeof(*t), opts, PT_CT_OPTS_SIZE);
 }
 
 /* What an entry said when it was looked at. */
@@ -148,6 +152,7 @@ enum pt_whose {
 	PT_NONE,    /* there is no entry */
 	PT_NOBODYS, /* unreplied and without NAT: left by the remote's earlier probe */
 	PT_OURS,    /* has this very translation */
+	PT_HOSTS,   /* its host's own flow, of the same two ends: after a flush the host has sent first */
 	PT_ANOTHERS /* a flow that began inside, or is the gateway's own, or has been translated by somebody else */
 };
 
@@ -156,7 +161,7 @@ static __always_inline enum pt_whose pt_entry_whose(const struct pt_entry *e, __
 	if (!e->found)
 		return PT_NONE;
 	if (e->is_reply)
-		return PT_ANOTHERS;
+		return e->orig.saddr == host && e->orig.sport == port ? PT_HOSTS : PT_ANOTHERS;
 	if (e->status & PT_IPS_DST_NAT && e->reply.saddr == host && e->reply.sport == port)
 		return PT_OURS;
 	return e->status & (PT_IPS_SEEN_REPLY | PT_IPS_SRC_NAT | PT_IPS_DST_NAT) ? PT_ANOTHERS : PT_NOBODYS;
@@ -212,11 +217,11 @@ struct pt_wanted {
 };
 
 static __noinline bool pt_entry_make(struct __sk_buff *skb, struct pt_wanted *w) {
-	struct bpf_ct_opts opts = {.netns_id = -1, .l4proto = w->proto};
+	struct bpf_ct_opts opts = {.netns_id = -1, .l4proto = w->proto, .ct_zone_id = cfg_zone};
 	union nf_inet_addr address = {};
 	int err = 0;
 	struct nf_conn___init *fresh =
-		bpf_skb_ct_alloc(skb, pt_sock_tuple(&w->orig), sizeof(w->orig), &opts, sizeof(opts));
+		bpf_skb_ct_alloc(skb, pt_sock_tuple(&w->orig), sizeof(w->orig), &opts, PT_CT_OPTS_SIZE);
 
 	if (!fresh)
 		return false;

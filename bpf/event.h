@@ -59,6 +59,20 @@ static __noinline void pt_event_lease(enum ptrig_reason reason, __u32 rule, cons
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* A TCP session's entry has been made again in the middle of the connection. */
+static __noinline void pt_event_remade(const struct pt_pkt *p) {
+	struct ptrig_event *event = pt_event_begin(PTRIG_EVENT_REMADE, PTRIG_REMADE, bpf_ktime_get_boot_ns());
+
+	if (!event)
+		return;
+	event->remote = p->saddr;
+	event->remote_port = p->sport;
+	event->wan = p->daddr;
+	event->port = p->dport;
+	event->proto = p->proto;
+	bpf_ringbuf_submit(event, 0);
+}
+
 /* Remember the rule's last trigger; report a refusal unless one was within the second. */
 static __noinline void pt_event_trigger(const struct ptrig_rule *rule, enum ptrig_reason reason,
 					const struct ptrig_cand *c, __be32 holder, __u64 now) {

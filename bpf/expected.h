@@ -7,7 +7,7 @@
 #define PT_EXPECTED_H
 
 #include "conntrack.h"
-#include "maps.h"
+#include "rule.h"
 
 static __always_inline bool pt_expected_until(const struct ptrig_expected_key *key) {
 	const __u64 *until = bpf_map_lookup_elem(&pt_expected, key);
@@ -17,6 +17,7 @@ static __always_inline bool pt_expected_until(const struct ptrig_expected_key *k
 
 /* Does a helper expect a flow from this remote to this WAN port? A function of its own, which has its own stack. */
 static __noinline bool pt_expectation_takes(const struct pt_tuple *wan, __u8 proto) {
+	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
 	struct ptrig_expected_key key = {
 		.remote = wan->saddr,
 		.wan = wan->daddr,
@@ -24,6 +25,8 @@ static __noinline bool pt_expectation_takes(const struct pt_tuple *wan, __u8 pro
 		.proto = proto,
 	};
 
+	if (!state || !state->expecting)
+		return false;
 	if (pt_expected_until(&key))
 		return true;
 	key.remote = 0;

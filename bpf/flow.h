@@ -18,7 +18,16 @@ struct pt_flow {
 	__u32 gen;
 	bool hairpin; /* from the LAN to the WAN address */
 	bool ended;   /* a session of this packet was found, but it is over */
+	bool looked;  /* the scratch holds what conntrack said of this packet */
 };
+
+/* What conntrack says of this packet, where it is kept for the steps that follow. */
+static __always_inline struct pt_entry *pt_flow_scratch(void) {
+	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
+
+	_Static_assert(sizeof(struct pt_entry) <= sizeof(scratch->entry), "room in the scratch");
+	return scratch ? (struct pt_entry *)scratch->entry : NULL;
+}
 
 /* The tuple of conntrack's entry of a session: what arrives on its WAN side. */
 static __always_inline struct pt_tuple pt_flow_tuple(const struct ptrig_session_key *wan_key) {
@@ -30,6 +39,33 @@ static __always_inline struct pt_tuple pt_flow_tuple(const struct ptrig_session_
 	};
 
 	return t;
+}
+
+/* Is this the LAN half of the session whose remote's packets have this tuple? */
+static __always_inline bool pt_session_is_from(const struct ptrig_session *lan, const struct pt_tuple *t) {
+	return lan->addr == t->daddr && lan->port == t->dport && lan->peer == t->saddr && lan->peer_port == t->sport;
+}
+
+/* The half-open session to which an entry leads: its LAN half's key is the tuple of the answers. NULL: none. The number
+ * is read before all else, so that what is seen afterwards is this session's as long as the number is there. */
+static __always_inline struct ptrig_session *pt_flow_halfopen(const struct pt_entry *e, __u8 proto,
+							      struct ptrig_session_key *lan_key, __u64 *id) {
+	if (!e->found || e->is_reply || !(e->status & PT_IPS_DST_NAT))
+		return NULL;
+	__builtin_memset(lan_key, 0, sizeof(*lan_key));
+	lan_key->saddr = e->reply.saddr;
+	lan_key->daddr = e->reply.daddr;
+	lan_key->sport = e->reply.sport;
+	lan_key->dport = e->reply.dport;
+	lan_key->proto = proto;
+	lan_key->side = PTRIG_SIDE_LAN;
+	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_halfopen, lan_key);
+
+	if (!lan)
+		return NULL;
+	*id = *(volatile __u64 *)&lan->id;
+	barrier();
+	return pt_session_is_from(lan, &e->orig) ? lan : NULL;
 }
 
 /* Conntrack's entry of the session with this LAN half, and the tuple by which it is found. */
@@ -48,7 +84,7 @@ static __noinline bool pt_flow_end(struct __sk_buff *skb, const struct ptrig_ses
 	struct pt_tuple t;
 	struct pt_entry e;
 
-	if (!pt_session_claim(lan, id))
+	if (!(halfopen ? pt_session_claim(&pt_halfopen, key, lan, id) : pt_session_claim(&pt_sessions, key, lan, id)))
 		return false;
 	if (pt_flow_look(skb, key, lan, &t, &e) && pt_entry_whose(&e, key->saddr, key->sport) == PT_OURS)
 		pt_entry_forget(skb, &t, key->proto);

@@ -37,13 +37,13 @@ __noinline int pt_hairpin_open(struct __sk_buff *skb, struct pt_flow *f, __u32 e
 		return PT_GO_ON;
 	enum ptrig_reason reason = pt_open_pick(skb, f, entry, &o);
 
-	if (reason != PT_GO_ON)
+	if (!pt_open_picked(&o))
 		return reason == PTRIG_NO_LEASE ? PT_GO_ON : reason;
 	if (f->p.proto == IPPROTO_TCP && (!pt_packet_plain_syn(&f->p) || f->p.first_fragment))
 		return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_SYN;
 	if (!pt_hairpin_genuine(skb, f))
 		return PTRIG_SPOOFED;
-	reason = pt_open_free(skb, &f->p, o.info->host, o.port);
+	reason = pt_open_free(skb, f, &o);
 	if (reason == PT_GO_ON)
 		reason = pt_open_way(skb, f->p.daddr, o.info);
 	if (reason == PT_GO_ON)

@@ -374,7 +374,10 @@ static __always_inline struct ptrig_lease *pt_lease_get_live(const struct ptrig_
 static __always_inline struct ptrig_lease_info *pt_lease_scratch(void) {
 	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
 
-	return scratch ? &scratch->lease.info : NULL;
+	if (!scratch)
+		return NULL;
+	barrier_var(scratch); /* the verifier wants the check before the sum */
+	return &scratch->lease.info;
 }
 
 /* The host's own packet keeps the lease alive. */

@@ -66,24 +66,31 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 }
 
 static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
-	enum ptrig_reason reason = PTRIG_NO_CANDIDATE;
-	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
+	enum ptrig_reason reason = PTRIG_NO_CANDIDATE, answer = PT_GO_ON;
+	struct pt_entry *e = pt_flow_scratch();
 
-	_Static_assert(sizeof(struct pt_entry) <= sizeof(scratch->entry), "room in the scratch");
-	if (!skb->ingress_ifindex || !scratch)
+	if (!skb->ingress_ifindex || !e)
 		return PTRIG_NO_CANDIDATE;
+	e->found = false; /* it is an earlier packet's */
 	reason = pt_packet_parse_skb(skb, l3, p);
 	if (reason != PT_GO_ON)
 		return reason;
 	if (!pt_hint_take(p))
 		return PTRIG_NO_CANDIDATE;
+	if (pt_port_used(PTRIG_SIDE_WAN, p->proto, bpf_ntohs(p->sport)))
+		answer = pt_answer_leaves(skb, p);
+	if (answer != PT_GO_ON && answer != PTRIG_SPOOFED)
+		return answer;
 	struct pt_tuple t = {.saddr = p->daddr, .daddr = p->saddr, .sport = p->dport, .dport = p->sport};
 
-	struct pt_entry *e = (struct pt_entry *)scratch->entry;
-
 	if (!pt_entry_look(skb, &t, p->proto, e))
-		return PTRIG_NO_CANDIDATE;
-	reason = e->is_reply ? pt_leave_begun(skb, p, e, l3) : pt_answer_leaves(skb, p);
+		return answer == PT_GO_ON ? PTRIG_NO_CANDIDATE : answer;
+	if (e->is_reply)
+		reason = pt_leave_begun(skb, p, e, l3);
+	else if (answer == PT_GO_ON)
+		reason = pt_answer_first_leaves(skb, p, e);
+	else
+		reason = answer;
 	return reason == PT_GO_ON ? PTRIG_NO_CANDIDATE : reason;
 }
 

@@ -22,8 +22,7 @@ PT_MAP(pt_ifaces, BPF_MAP_TYPE_HASH, __u32, struct ptrig_iface, 256, 0);
 PT_MAP(pt_leases, BPF_MAP_TYPE_HASH, struct ptrig_lease_key, struct ptrig_lease, 8192, 0); /* * max_leases */
 PT_MAP(pt_sessions, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 65536,
        0); /* * 2 * max_sessions */
-PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 2 * 32768,
-       0); /* * 2 * max_halfopen */
+PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_session, 32768, 0); /* * max_halfopen */
 PT_MAP(pt_scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_scratch, 1, 0);
 PT_MAP(pt_over, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_over, PTRIG_OVER_MAX, BPF_F_MMAPABLE);
 PT_MAP(pt_notes, BPF_MAP_TYPE_LRU_HASH, struct ptrig_flow_key, struct ptrig_note, PTRIG_NOTES, 0);

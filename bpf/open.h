@@ -21,12 +21,13 @@ struct pt_opening {
 	__be32 payer; /* for whom the session is counted besides its lease; 0: the host */
 	__be16 port;  /* the host's */
 	bool hairpin;
+	bool nobodys; /* an entry is in the way that nobody needs */
 };
 
 /* A packet's lease: the first rule in file order that has a live one on this address and lets this remote in. In a
  * hairpin the host must have contacted that address, if the rule says so. */
-static __always_inline enum ptrig_reason pt_open_pick(struct __sk_buff *skb, const struct pt_flow *f, __u32 entry,
-						      struct pt_opening *o) {
+static __noinline enum ptrig_reason pt_open_pick(struct __sk_buff *skb, const struct pt_flow *f, __u32 entry,
+						 struct pt_opening *o) {
 	enum ptrig_reason reason = PTRIG_NO_LEASE;
 
 	o->info = pt_lease_scratch();
@@ -59,25 +60,29 @@ static __always_inline enum ptrig_reason pt_open_pick(struct __sk_buff *skb, con
 	return reason;
 }
 
-/* Nobody else's: no flow of the kernel's, nothing that a helper expects, no socket of the gateway's. An entry that is
- * nobody's goes. */
-static __noinline enum ptrig_reason pt_open_free(struct __sk_buff *skb, const struct pt_pkt *p, __be32 host,
-						 __be16 port) {
+/* The verifier wants to see that they are there. */
+static __always_inline bool pt_open_picked(const struct pt_opening *o) {
+	return o->rule && o->lease && o->info;
+}
+
+/* Nobody else's: no flow of the kernel's, nothing that a helper expects, no socket of the gateway's. */
+static __noinline enum ptrig_reason pt_open_free(struct __sk_buff *skb, const struct pt_flow *f, struct pt_opening *o) {
+	const struct pt_pkt *p = &f->p;
 	struct pt_tuple t = pt_tuple_of(p);
-	struct pt_entry e;
+	struct pt_entry *e = pt_flow_scratch();
 
-	pt_entry_look(skb, &t, p->proto, &e);
-	enum pt_whose whose = pt_entry_whose(&e, host, port);
+	if (!e)
+		return PTRIG_FLOW_KNOWN;
+	if (!f->looked)
+		pt_entry_look(skb, &t, p->proto, e);
+	enum pt_whose whose = pt_entry_whose(e, o->info->host, o->port);
 
-	if (whose == PT_ANOTHERS || whose == PT_OURS)
+	o->nobodys = whose == PT_NOBODYS;
+	if (whose != PT_NONE && whose != PT_NOBODYS)
 		return PTRIG_FLOW_KNOWN;
 	if (pt_expectation_takes(&t, p->proto))
 		return PTRIG_FLOW_EXPECTED;
-	if (pt_socket_takes(skb, &t, p->proto))
-		return PTRIG_LOCAL_SOCKET;
-	if (whose == PT_NOBODYS)
-		pt_entry_forget(skb, &t, p->proto);
-	return PT_GO_ON;
+	return pt_socket_takes(skb, &t, p->proto) ? PTRIG_LOCAL_SOCKET : PT_GO_ON;
 }
 
 /* From the WAN in the name of the gateway itself, or of one of its LANs (RFC 2827)? Looked for without a source first,
@@ -129,9 +134,9 @@ static __noinline bool pt_open_entry(struct __sk_buff *skb, const struct pt_flow
 	return true;
 }
 
-/* The halves of a new session; `port`: what the host sees as the remote's port. */
-static __always_inline void pt_open_halves(const struct pt_flow *f, const struct pt_opening *o, __be16 port,
-					   struct ptrig_session *lan, struct ptrig_session *wan) {
+/* The LAN half of a new session. Until its host answers it counts the remote's packets. */
+static __always_inline void pt_open_half(const struct pt_flow *f, const struct pt_opening *o,
+					 struct ptrig_session *lan) {
 	const struct ptrig_lease_info *info = o->info;
 
 	__builtin_memset(lan, 0, sizeof(*lan));
@@ -145,14 +150,8 @@ static __always_inline void pt_open_halves(const struct pt_flow *f, const struct
 		     (o->rule->flags & PTRIG_RULE_CONTACTED ? PTRIG_SESSION_CONTACTED : 0) |
 		     (info->flags & PTRIG_LEASE_ROUTED ? PTRIG_SESSION_ROUTED : 0) |
 		     (o->hairpin ? PTRIG_SESSION_HAIRPIN : 0);
-	*wan = *lan;
-	wan->addr = info->host;
-	wan->port = o->port;
-	wan->peer = o->peer;
-	wan->peer_port = port;
-	wan->packets = 1;
-	wan->bytes = f->p.len;
-	wan->checked = bpf_jiffies64();
+	lan->packets = 1;
+	lan->bytes = f->p.len;
 	lan->addr = f->p.daddr;
 	lan->port = f->p.dport;
 	lan->peer = f->p.saddr;
@@ -160,13 +159,9 @@ static __always_inline void pt_open_halves(const struct pt_flow *f, const struct
 	lan->via = pt_via(info->lan_ifindex, info->flags & PTRIG_LEASE_ONLINK ? info->mac : NULL);
 }
 
-/* The half-open session of a packet whose entry is made; GO_ON if it is there. */
-static __noinline enum ptrig_reason pt_open_session(const struct pt_flow *f, const struct pt_opening *o, __be16 port) {
-	struct ptrig_pair *pair = pt_session_scratch();
-
-	if (!pair)
-		return PTRIG_HALFOPEN_FULL;
-	pt_open_halves(f, o, port, &pair->lan, &pair->wan);
+/* `port`: what the host sees as the remote's. */
+static __always_inline struct ptrig_session_key pt_open_key(const struct pt_flow *f, const struct pt_opening *o,
+							    __be16 port) {
 	struct ptrig_session_key key = {
 		.saddr = o->info->host,
 		.daddr = o->peer,
@@ -176,9 +171,37 @@ static __noinline enum ptrig_reason pt_open_session(const struct pt_flow *f, con
 		.side = PTRIG_SIDE_LAN,
 	};
 
-	if (bpf_map_lookup_elem(&pt_sessions, &key))
+	return key;
+}
+
+/* A half-open session of this very tuple that no entry led to (a flush, say) ends, before it is counted twice. Another
+ * CPU may have begun it a moment ago: so its entry goes along. */
+static __noinline void pt_open_instead(struct __sk_buff *skb, const struct pt_flow *f, const struct pt_opening *o) {
+	struct ptrig_session_key key = pt_open_key(f, o, f->p.sport);
+	struct ptrig_session *old = bpf_map_lookup_elem(&pt_halfopen, &key);
+	struct pt_tuple t = pt_tuple_of(&f->p);
+
+	if (!old)
+		return;
+	__u64 id = *(volatile __u64 *)&old->id;
+
+	barrier();
+	if (pt_session_is_from(old, &t))
+		pt_flow_end(skb, &key, old, id, true);
+}
+
+/* The half-open session of a packet whose entry is made; GO_ON if it is there. */
+static __noinline enum ptrig_reason pt_open_session(const struct pt_flow *f, const struct pt_opening *o, __be16 port) {
+	struct ptrig_pair *pair = pt_session_scratch();
+
+	if (!pair)
+		return PTRIG_HALFOPEN_FULL;
+	pt_open_half(f, o, &pair->lan);
+	struct ptrig_session_key key = pt_open_key(f, o, port);
+
+	if (bpf_map_lookup_elem(&pt_sessions, &key)) /* one without an entry: conntrack would have refused this one */
 		return PTRIG_FLOW_KNOWN;
-	int err = pt_halfopen_insert(&key, pair, o->config);
+	int err = pt_halfopen_insert(&key, &pair->lan, o->config);
 
 	if (err)
 		return err == -PT_EEXIST ? PTRIG_FLOW_KNOWN : PTRIG_HALFOPEN_FULL;
@@ -206,12 +229,15 @@ static __noinline enum ptrig_reason pt_open_begin(struct __sk_buff *skb, const s
 	const struct ptrig_usage *usage = pt_usage_get();
 	__be16 port = f->p.sport;
 
+	pt_open_instead(skb, f, o);
 	if (!usage || (o->config->conntrack_max && usage->sessions >= o->config->conntrack_max / 2))
 		return PTRIG_SESSIONS_FULL;
 	enum ptrig_reason reason = pt_session_count(o->lease, o->info->id, o->rule->session_limit, o->config, payer);
 
 	if (reason != PT_GO_ON)
 		return reason;
+	if (o->nobodys)
+		pt_open_forget(skb, &f->p);
 	reason = PTRIG_ENTRY_REFUSED;
 	if (!pt_open_entry(skb, f, o, &port)) {
 		if (pt_open_known(skb, f, o))
@@ -240,13 +266,13 @@ __noinline int pt_open_from_wan(struct __sk_buff *skb, struct pt_flow *f, __u32 
 		return PTRIG_REMOTE_DENIED;
 	enum ptrig_reason reason = pt_open_pick(skb, f, entry, &o);
 
-	if (reason != PT_GO_ON)
+	if (!pt_open_picked(&o))
 		return reason;
 	if (p->proto == IPPROTO_TCP && (!pt_packet_plain_syn(p) || p->first_fragment))
 		return PTRIG_NOT_SYN;
-	if (pt_open_inside(skb, p))
-		return PTRIG_REMOTE_DENIED;
-	reason = pt_open_free(skb, p, o.info->host, o.port);
+	reason = pt_open_free(skb, f, &o);
+	if (reason == PT_GO_ON && pt_open_inside(skb, p))
+		reason = PTRIG_REMOTE_DENIED;
 	if (reason == PT_GO_ON)
 		reason = pt_open_way(skb, p->saddr, o.info);
 	if (reason == PT_GO_ON)

@@ -23,8 +23,10 @@ struct pt_leaving {
 #define PT_OWN_SYN_MS 120000
 
 /* The lease's port for a packet that its host sends from `host_port`; 0: no lease has one. `touch`: it keeps the lease
- * alive, if the rule says so. */
-static __noinline __u16 pt_own_port(const struct pt_trigger *t, __u32 entry, bool touch) {
+ * alive, if the rule says so. Global, so that the verifier walks its loop once. */
+__noinline int pt_own_port(const struct pt_trigger *t, __u32 entry, int touch) {
+	if (!t)
+		return 0;
 	__u32 gen = pt_generation();
 	const struct ptrig_config *config = pt_config_get(gen);
 	__u8 proto = t->c.proto == IPPROTO_TCP ? PTRIG_TCP : PTRIG_UDP;

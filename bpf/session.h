@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Sessions: the pair of entries of one conversation. Find, insert both or neither, count, end. No packet is touched
- * here, and conntrack is not asked. pt_halfopen holds those whose host has not answered, so a flood of them never costs
- * an established one its place.
+ * Sessions: the two halves of one conversation. Find, insert both or neither, count, end. No packet is touched here,
+ * and conntrack is not asked. pt_halfopen holds those whose host has not answered, so a flood of them never costs an
+ * established one its place: their LAN half alone, which says all of the other. Conntrack's entry leads to it.
  */
 #ifndef PT_SESSION_H
 #define PT_SESSION_H
@@ -103,16 +103,17 @@ static __always_inline bool pt_session_forged(struct __sk_buff *skb, __u32 l3, _
 
 /* The bit follows the count. Who writes it looks at the count again, for another CPU's first or last session may have
  * come between: so the last one that writes it is right. */
-static __always_inline void pt_port_count(__u32 side, __u32 proto, __be16 port, __s32 more) {
-	__u32 index = PTRIG_USE_INDEX(side, proto, bpf_ntohs(port)), word = index / 64;
+static __noinline void pt_port_use_add(__u32 index, __s32 more) {
+	__u32 word = index / 64;
 	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
 	__u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word), bit = 1ULL << (index % 64);
 
 	if (!sessions || !used)
 		return;
-	bool there = more > 0;
+	__u32 before = __sync_fetch_and_add(sessions, more);
+	bool there = before + more;
 
-	if (__sync_fetch_and_add(sessions, more) != (there ? 0 : 1))
+	if (there == !!before)
 		return;
 	for (int i = 0; i < PT_BIT_TRIES; i++) {
 		if (there)
@@ -130,8 +131,8 @@ static __always_inline void pt_ports_count(const struct ptrig_session_key *lan_k
 					   __s32 more) {
 	__u32 proto = lan_key->proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
 
-	pt_port_count(PTRIG_SIDE_LAN, proto, lan_key->sport, more);
-	pt_port_count(PTRIG_SIDE_WAN, proto, lan->port, more);
+	pt_port_use_add(PTRIG_USE_INDEX(PTRIG_SIDE_LAN, proto, bpf_ntohs(lan_key->sport)), more);
+	pt_port_use_add(PTRIG_USE_INDEX(PTRIG_SIDE_WAN, proto, bpf_ntohs(lan->port)), more);
 }
 
 /* Whom a session is counted for besides its lease: its host; in a hairpin the client, who began it, so that one client
@@ -153,32 +154,38 @@ static __always_inline void pt_session_uncount(__be32 payer, const struct ptrig_
 	__sync_fetch_and_add(&lease->bytes, bytes);
 }
 
-/* To end session number `id` is the one caller's whom this tells so; `lan` stays this session until it deletes it. */
-static __always_inline bool pt_session_claim(struct ptrig_session *lan, __u64 id) {
-	return id && __sync_val_compare_and_swap(&lan->id, id, 0) == id;
+/* To end session number `id` is the one caller's whom this tells so; `lan` stays this session until it deletes it. A
+ * number that was read just after the element had become another session's is that one's: it is given back. */
+static __always_inline bool pt_session_claim(void *table, const struct ptrig_session_key *key,
+					     struct ptrig_session *lan, __u64 id) {
+	if (!id || __sync_val_compare_and_swap(&lan->id, id, 0) != id)
+		return false;
+	if (bpf_map_lookup_elem(table, key) == lan)
+		return true;
+	__sync_lock_test_and_set(&lan->id, id);
+	return false;
 }
 /* What the claimant does when conntrack's entry is gone. */
-static __always_inline void pt_session_delete(void *table, const struct ptrig_session_key *key,
-					      struct ptrig_session *lan) {
-	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
-	struct ptrig_session *wan = bpf_map_lookup_elem(table, &mirror);
-	struct ptrig_usage *usage = pt_usage_get();
-	__be32 payer = pt_session_payer(key, lan);
-
-	if (table == &pt_halfopen)
-		pt_halfopen_release(payer);
-	else if (usage)
-		__sync_fetch_and_add(&usage->sessions, -1);
-	pt_session_uncount(payer, lan, lan->packets + (wan ? wan->packets : 0), lan->bytes + (wan ? wan->bytes : 0));
-	pt_ports_count(key, lan, -1);
-	bpf_map_delete_elem(table, &mirror);
-	bpf_map_delete_elem(table, key);
-}
 static __noinline void pt_established_delete(const struct ptrig_session_key *key, struct ptrig_session *lan) {
-	pt_session_delete(&pt_sessions, key, lan);
+	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
+	struct ptrig_session *wan = bpf_map_lookup_elem(&pt_sessions, &mirror);
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (usage)
+		__sync_fetch_and_add(&usage->sessions, -1);
+	pt_session_uncount(pt_session_payer(key, lan), lan, lan->packets + (wan ? wan->packets : 0),
+			   lan->bytes + (wan ? wan->bytes : 0));
+	pt_ports_count(key, lan, -1);
+	bpf_map_delete_elem(&pt_sessions, &mirror);
+	bpf_map_delete_elem(&pt_sessions, key);
 }
 static __noinline void pt_halfopen_delete(const struct ptrig_session_key *key, struct ptrig_session *lan) {
-	pt_session_delete(&pt_halfopen, key, lan);
+	__be32 payer = pt_session_payer(key, lan);
+
+	pt_halfopen_release(payer);
+	pt_session_uncount(payer, lan, lan->packets, lan->bytes);
+	pt_ports_count(key, lan, -1);
+	bpf_map_delete_elem(&pt_halfopen, key);
 }
 
 static __always_inline struct ptrig_pair *pt_session_scratch(void) {
@@ -192,40 +199,48 @@ static __always_inline __u64 pt_session_new_id(void) {
 	return usage ? __sync_fetch_and_add(&usage->next_session, 1) + 1 : 1;
 }
 
-/* Both entries or neither; 0 or a negative errno. `key` is the LAN side's. */
-static __always_inline int pt_session_insert(void *table, const struct ptrig_session_key *key,
-					     const struct ptrig_pair *pair) {
+/* The other half, which the LAN half and its key say. */
+static __always_inline void pt_session_wan_half(const struct ptrig_session_key *lan_key,
+						const struct ptrig_session *lan, struct ptrig_session *wan) {
+	*wan = *lan;
+	wan->addr = lan_key->saddr;
+	wan->port = lan_key->sport;
+	wan->peer = lan_key->daddr;
+	wan->peer_port = lan_key->dport;
+	wan->via = 0;
+}
+
+/* Both halves or neither; 0 or a negative errno. `key` is the LAN half's. */
+static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_pair *pair) {
 	struct ptrig_session_key mirror = pt_session_mirror(key, &pair->lan);
-	int err = bpf_map_update_elem(table, &mirror, &pair->wan, BPF_NOEXIST);
+	struct ptrig_usage *usage = pt_usage_get();
+	int err = bpf_map_update_elem(&pt_sessions, &mirror, &pair->wan, BPF_NOEXIST);
 
 	if (err)
 		return err;
-	err = bpf_map_update_elem(table, key, &pair->lan, BPF_NOEXIST);
+	err = bpf_map_update_elem(&pt_sessions, key, &pair->lan, BPF_NOEXIST);
 	if (err) {
-		bpf_map_delete_elem(table, &mirror);
+		bpf_map_delete_elem(&pt_sessions, &mirror);
 		return err;
 	}
 	pt_ports_count(key, &pair->lan, 1);
+	if (usage)
+		__sync_fetch_and_add(&usage->sessions, 1);
 	return 0;
 }
-static __noinline int pt_established_insert(const struct ptrig_session_key *key, const struct ptrig_pair *pair) {
-	int err = pt_session_insert(&pt_sessions, key, pair);
-	struct ptrig_usage *usage = pt_usage_get();
 
-	if (!err && usage)
-		__sync_fetch_and_add(&usage->sessions, 1);
-	return err;
-}
-static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_pair *pair,
+static __noinline int pt_halfopen_insert(const struct ptrig_session_key *key, const struct ptrig_session *lan,
 					 const struct ptrig_config *config) {
-	__be32 payer = pt_session_payer(key, &pair->lan);
+	__be32 payer = pt_session_payer(key, lan);
 
 	if (!pt_halfopen_reserve(payer, config))
 		return -1;
-	int err = pt_session_insert(&pt_halfopen, key, pair);
+	int err = bpf_map_update_elem(&pt_halfopen, key, lan, BPF_NOEXIST);
 
 	if (err)
 		pt_halfopen_release(payer);
+	else
+		pt_ports_count(key, lan, 1);
 	return err;
 }
 

@@ -10,6 +10,7 @@
 
 #include "conn.h"
 #include "flow.h"
+#include "mend.h"
 
 struct pt_sweep {
 	const struct ptrig_config *config;
@@ -49,6 +50,18 @@ static __always_inline struct ptrig_over *pt_sweep_next(const struct ptrig_admin
 	return bpf_map_lookup_elem(&pt_over, &index);
 }
 
+/* Over to every packet, of either side. */
+static __noinline void pt_sweep_mark(const struct ptrig_session_key *key, struct ptrig_session *lan, __u64 id,
+				     bool halfopen) {
+	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
+	struct ptrig_session *wan = halfopen ? NULL : bpf_map_lookup_elem(&pt_sessions, &mirror);
+
+	if (*(volatile __u64 *)&lan->id == id)
+		lan->flags |= PTRIG_SESSION_OVER;
+	if (wan && *(volatile __u64 *)&wan->id == id)
+		wan->flags |= PTRIG_SESSION_OVER;
+}
+
 static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s,
 					     struct pt_sweep *w, bool halfopen) {
 	__u64 id = *(volatile __u64 *)&s->id;
@@ -60,8 +73,8 @@ static __always_inline long pt_sweep_session(const struct ptrig_session_key *key
 
 	if (!over && !ask)
 		return 0;
-	if (over && *(volatile __u64 *)&s->id == id)
-		s->flags |= PTRIG_SESSION_OVER;
+	if (over && !(s->flags & PTRIG_SESSION_OVER))
+		pt_sweep_mark(key, s, id, halfopen);
 	struct ptrig_over *listed = pt_sweep_next(w->args);
 
 	if (!listed)
@@ -283,6 +296,10 @@ int pt_admin(struct ptrig_admin *args) {
 	if (!args->most || args->most > PTRIG_OVER_MAX)
 		args->most = PTRIG_OVER_MAX;
 	args->leases = args->sessions = args->halfopen = args->conns = args->asked = 0;
+	if (w.op == PTRIG_ADMIN_MEND) {
+		args->mended = pt_mend(args);
+		return 0;
+	}
 	bool all = w.op == PTRIG_ADMIN_SWEEP;
 
 	/* A walk costs what the table's size says, however little it holds. */

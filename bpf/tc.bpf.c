@@ -62,10 +62,12 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 static __noinline int pt_wan_other(struct __sk_buff *skb, const struct pt_pkt *p, __u32 l3) {
 	struct ptrig_session_key key = pt_session_answer_key(p, PTRIG_SIDE_WAN);
 	struct ptrig_session *s = bpf_map_lookup_elem(&pt_sessions, &key);
+	const struct pt_entry *e = pt_flow_scratch(); /* of this packet, where the session is half-open */
 	struct pt_hop hop = {};
+	__u64 id;
 
-	if (!s)
-		s = bpf_map_lookup_elem(&pt_halfopen, &key);
+	if (!s && e)
+		s = pt_flow_halfopen(e, p->proto, &key, &id);
 	if (!s || !pt_nexthop_by(skb, p->saddr, p->daddr, s->oif, &hop) || hop.oif != s->oif ||
 	    !(hop.flags & PTRIG_IFACE_WAN) || (hop.mtu && p->len > hop.mtu && !skb->gso_size))
 		return pt_verdict_tc(skb, PTRIG_NO_ROUTE, l3, 0, NULL);

@@ -65,7 +65,8 @@ Machine look_at_machine(const GatewayConfig &gateway) {
 				wan.push_back(link->name);
 	}
 	look_at_interfaces(*network, gateway, wan, machine.warnings);
-	const GatewayFacts facts = read_gateway_facts(*network, wan, gateway.lan);
+	GatewayFacts facts = read_gateway_facts(*network, wan, gateway.lan);
+	facts.conntrack_zone = gateway.conntrack_zone;
 	for (const auto &warning : firewall_warnings(facts))
 		machine.warnings.push_back(warning);
 	machine.facts = check_facts(facts, machine.facts.possible_cpus);

@@ -61,6 +61,7 @@ Json status_json(const StatusView &status, const std::string &version) {
 	object["limits"] = Json::object();
 	for (const auto &limit : status.limits)
 		object["limits"][limit.name] = {{"used", limit.used}, {"max", limit.max}};
+	object["mended"] = status.mended;
 	object["counters"] = Json::object();
 	for (const auto &counter : status.counters)
 		object["counters"][counter.reason] = counter.count;
@@ -84,6 +85,8 @@ void print_status(FILE *out, const StatusView &status, const std::string &versio
 			limits.push_back(fmt::format("{} {}/{}", limit.name, limit.used, limit.max));
 		fmt::print(out, "in use: {}\n", join(limits));
 	}
+	if (status.mended > 0)
+		fmt::print(out, "found wrong and put right: {}\n", counted(status.mended, "count"));
 	std::size_t name_width = 0, count_width = 0;
 	for (const auto &counter : status.counters) {
 		name_width = std::max(name_width, counter.reason.size());

@@ -41,7 +41,7 @@ template <typename Key, typename Value> std::uint64_t hash(std::uint64_t entries
 
 std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus) {
 	const std::uint64_t rules = gateway.max_rules, leases = gateway.max_leases;
-	const std::uint64_t sessions = 2ULL * gateway.max_sessions, halfopen = 2ULL * gateway.max_halfopen;
+	const std::uint64_t sessions = 2ULL * gateway.max_sessions, halfopen = gateway.max_halfopen;
 	return {
 		{"pt_state", array<ptrig_state>(1)},
 		{"pt_usage", array<ptrig_usage>(1)},

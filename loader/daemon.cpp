@@ -32,6 +32,8 @@ constexpr std::uint64_t kStormDebounce = kSecond / 2; ///< of what others may ch
 constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
 /// Times what a sweep that found no more took: looking is at most 2 % of a CPU.
 constexpr std::uint64_t kSweepPause = 50;
+/// Counts and tables are compared as often, but for a quarter of a percent of a CPU at most.
+constexpr std::uint64_t kAuditEvery = 10 * 1000000ULL, kAuditPause = 400;
 constexpr std::uint64_t kSafetyNet = 30 * kSecond;
 constexpr unsigned kLinesPerSecond = 20;
 
@@ -90,6 +92,7 @@ private:
 	int on_events();
 	int on_monitors();
 	int on_second();
+	void audit();
 	int on_reconcile();
 	void on_signal(int signal);
 
@@ -116,11 +119,12 @@ private:
 	std::vector<Source> sources_;
 	Source second_, reconcile_;
 	std::uint64_t sweep_all_at_ = 0; ///< monotonic; leases are swept each second all the same
+	std::uint64_t audit_at_ = 0;     ///< monotonic
 	LineLimit limit_{kLinesPerSecond};
 	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
 	std::string network_trouble_, sweep_trouble_, events_trouble_, reload_trouble_, helpers_trouble_,
-		chain_trouble_;
+		chain_trouble_, audit_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {
@@ -151,7 +155,8 @@ void Daemon::note_trouble() {
 	std::vector<std::string> lines;
 	for (const auto &[doing, trouble] :
 	     {std::pair("follow the network", &network_trouble_), std::pair("remove what has ended", &sweep_trouble_),
-	      std::pair("report events", &events_trouble_), std::pair("reload, the old rules go on", &reload_trouble_)})
+	      std::pair("report events", &events_trouble_), std::pair("compare its counts", &audit_trouble_),
+	      std::pair("reload, the old rules go on", &reload_trouble_)})
 		if (!trouble->empty())
 			lines.push_back(fmt::format("{}: {}", doing, *trouble));
 	(void)write_trouble(runtime_file(options_.pin_dir, "trouble"), lines);
@@ -341,11 +346,25 @@ int Daemon::on_second() {
 		sweep_all_at_ = end + kSweepPause * (end - start);
 	}
 	say_trouble(sweep_trouble_, "remove what has ended", swept ? "" : swept.error().what);
+	audit();
 	netfilter_->look(*gateway_);
 	tell_netfilter();
 	sd_event_source_set_time_relative(second_.get(), kSecond);
 	sd_event_source_set_enabled(second_.get(), SD_EVENT_ONESHOT);
 	return 0;
+}
+
+void Daemon::audit() {
+	const std::uint64_t start = monotonic_us();
+	if (start < audit_at_)
+		return;
+	const auto mended = gateway_->audit();
+	const std::uint64_t end = monotonic_us();
+	audit_at_ = end + std::max(kAuditEvery, kAuditPause * (end - start));
+	if (mended)
+		for (const auto &line : *mended)
+			say(LOG_WARNING, line);
+	say_trouble(audit_trouble_, "compare its counts", mended ? "" : mended.error().what);
 }
 
 int Daemon::on_events() {

@@ -140,9 +140,17 @@ EventView EventReader::view_of(const ptrig_event &event) const {
 }
 
 int EventReader::on_record(void *self, void *data, std::size_t size) {
-	const auto *reader = static_cast<const EventReader *>(self);
-	if (size >= sizeof(ptrig_event))
-		(*reader->each_)(reader->view_of(*static_cast<const ptrig_event *>(data)));
+	auto *reader = static_cast<EventReader *>(self);
+	if (size < sizeof(ptrig_event))
+		return 0;
+	const auto &event = *static_cast<const ptrig_event *>(data);
+	if (event.type == PTRIG_EVENT_REMADE)
+		reader->remade_.push_back({.source = ip_from_net(event.remote),
+					   .destination = ip_from_net(event.wan),
+					   .source_port = port_from_net(event.remote_port),
+					   .destination_port = port_from_net(event.port)});
+	else
+		(*reader->each_)(reader->view_of(event));
 	return 0;
 }
 
@@ -162,6 +170,7 @@ Done EventReader::read(const Gateway::Impl &gateway, const std::function<void(co
 	each_ = nullptr;
 	if (rc < 0)
 		return system_error("read the events", -rc);
+	const auto liberal = make_liberal(std::exchange(remade_, {}), gateway.sizes.zone);
 	auto lost = lost_so_far(gateway.dir);
 	if (!lost)
 		return tl::unexpected(std::move(lost.error()));
@@ -173,7 +182,7 @@ Done EventReader::read(const Gateway::Impl &gateway, const std::function<void(co
 	lost_ = *lost;
 	if (replaced)
 		each(bare_event("config"));
-	return {};
+	return liberal;
 }
 
 int Gateway::events_fd() const {

@@ -6,6 +6,7 @@
 
 #include <bpf/libbpf.h>
 
+#include "loader/conntrack.h"
 #include "loader/gateway_impl.h"
 
 namespace ptrig {
@@ -19,6 +20,7 @@ public:
 	/// Readable when there are events, or when the live configuration may have been replaced.
 	int fd() const { return epoll_.get(); }
 	/// All there is, then `lost` if the ring overflowed and `config` if another process replaced the configuration.
+	/// What only the kernel is to be told (a TCP session whose entry was made again) is done here.
 	Done read(const Gateway::Impl &gateway, const std::function<void(const EventView &)> &each);
 	/// This process has replaced the configuration itself: no event about that.
 	void know_configuration(const Gateway::Impl &gateway);
@@ -39,6 +41,7 @@ private:
 	// During read() only.
 	std::shared_ptr<const Live> live_;
 	const std::function<void(const EventView &)> *each_ = nullptr;
+	std::vector<TcpTuple> remade_;
 	double boot_epoch_ = 0; ///< CLOCK_REALTIME minus CLOCK_BOOTTIME, seconds
 };
 

@@ -57,7 +57,8 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &pa
 			path, now.abi, PTRIG_ABI));
 	if (auto same = check_netns(now, path); !same)
 		return tl::unexpected(std::move(same.error()));
-	impl->sizes = {now.max_rules, now.max_leases, now.max_sessions, now.max_halfopen, now.max_lists, now.hash_seed};
+	impl->sizes = {now.max_rules, now.max_leases, now.max_sessions, now.max_halfopen,
+		       now.max_lists, now.hash_seed,  now.zone};
 	return impl;
 }
 

@@ -90,6 +90,7 @@ struct StatusView {
 	std::string config, pin_dir;
 	std::vector<InterfaceView> wan, lan;
 	std::uint64_t rules = 0, leases = 0, sessions = 0;
+	std::uint64_t mended = 0; ///< counts that were found wrong and put right
 	std::vector<LimitView> limits;
 	std::vector<RefusedCount> counters; ///< every reason that is not 0, in the order of reasons.h
 	std::vector<std::string> warnings;
@@ -169,6 +170,9 @@ public:
 	/// Delete what has ended by time. Nothing depends on it but the tables' room, their counts, and the events of
 	/// leases that end.
 	Result<SweepResult> sweep(Sweep how_much = Sweep::kAll);
+	/// Compare what the datapath has counted with what its tables hold, and put right what has been wrong three
+	/// times in a row. Returns lines worth a journal entry. It reads all tables: not to be called often.
+	Result<std::vector<std::string>> audit();
 	/// Is it still this gateway that is pinned there? Error: its pins have been removed, or another one has its
 	/// place.
 	Done present() const;

@@ -3,6 +3,7 @@
 // rules as the packet programs beside them.
 #include <algorithm>
 #include <array>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "loader/gateway_impl.h"
@@ -69,6 +70,7 @@ Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsig
 		sum.halfopen += request.halfopen;
 		sum.conns += request.conns;
 		sum.most = request.most;
+		sum.mended = request.mended;
 	} while (request.most == 0 && --most_calls > 0);
 	return sum;
 }
@@ -89,6 +91,32 @@ Result<SweepResult> Gateway::sweep(Sweep how_much) {
 	if (!swept)
 		return tl::unexpected(within("sweep", std::move(swept.error())));
 	return SweepResult{swept->leases, swept->sessions, swept->halfopen, swept->conns, swept->most == 0};
+}
+
+Result<std::vector<std::string>> Gateway::audit() {
+	auto wrong = impl_->books.look(impl_->dir);
+	if (!wrong)
+		return tl::unexpected(within("compare counts and tables", std::move(wrong.error())));
+	std::vector<std::string> lines;
+	for (const Correction &correction : *wrong) {
+		const Book &book = correction.book;
+		ptrig_admin request = request_of(PTRIG_ADMIN_MEND, PTRIG_CLOSED);
+		request.book = book.what;
+		request.host = book.host;
+		request.rule = book.rule;
+		request.lease = book.lease;
+		request.index = book.index;
+		request.remote = book.remote;
+		request.wan = book.wan;
+		request.by = correction.by;
+		auto done = run_admin(impl_->dir, request, 1);
+		if (!done)
+			return tl::unexpected(within("put a count right", std::move(done.error())));
+		if (done->mended)
+			lines.push_back(fmt::format("the count of {} was wrong by {} and has been put right",
+						    text_of(book), -correction.by));
+	}
+	return lines;
 }
 
 Result<CloseResult> Gateway::close_leases(const Filter &filter, bool kill) {

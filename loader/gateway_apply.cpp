@@ -103,6 +103,7 @@ std::vector<std::string> Gateway::Impl::size_notes(const GatewayConfig &config) 
 	compare("max_sessions", config.max_sessions, sizes.sessions);
 	compare("max_halfopen", config.max_halfopen, sizes.halfopen);
 	compare("max_port_lists", config.max_port_lists, sizes.lists);
+	compare("conntrack_zone", config.conntrack_zone, sizes.zone);
 	return notes;
 }
 

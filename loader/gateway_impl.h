@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "include/ptrig/abi.h"
+#include "loader/audit.h"
 #include "loader/compile.h"
 #include "loader/gateway.h"
 #include "loader/map.h"
@@ -195,6 +196,7 @@ struct Gateway::Impl {
 	std::map<std::uint32_t, std::string> names; ///< of attached interfaces, by ifindex
 	std::unique_ptr<EventReader> events;
 	std::vector<std::uint32_t> tcx_seen; ///< by the last tcx_changed()
+	Audit books;
 
 	Impl();
 	~Impl();

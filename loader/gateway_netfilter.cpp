@@ -60,7 +60,15 @@ Done replace_all(ExpectedMap &map, const std::vector<Expectation> &expectations)
 
 Done Gateway::set_expected(const std::vector<Expectation> &now) {
 	auto map = ExpectedMap::open(impl_->dir, "pt_expected");
-	return map ? replace_all(*map, now) : tl::unexpected(std::move(map.error()));
+	auto state = MappedArray<ptrig_state>::open(impl_->dir, "pt_state");
+	if (!map || !state)
+		return tl::unexpected(std::move(!map ? map.error() : state.error()));
+	const std::atomic_ref<std::uint32_t> expecting((*state)[0].expecting);
+	expecting = 1; // packets look before there is something to find, and until nothing is left
+	if (auto replaced = replace_all(*map, now); !replaced)
+		return replaced;
+	expecting = now.empty() ? 0 : 1;
+	return {};
 }
 
 Done Gateway::note_expected(const Expectation &expectation, bool gone) {
@@ -68,6 +76,12 @@ Done Gateway::note_expected(const Expectation &expectation, bool gone) {
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
 	const auto key = key_of(expectation);
+	if (!gone) {
+		auto state = MappedArray<ptrig_state>::open(impl_->dir, "pt_state");
+		if (!state)
+			return tl::unexpected(std::move(state.error()));
+		std::atomic_ref<std::uint32_t>((*state)[0].expecting) = 1;
+	}
 	return gone ? map->erase(key) : map->update(key, until_of(expectation, boot_now_ns()));
 }
 

@@ -1,4 +1,4 @@
-// Sessions as user space sees them: the LAN side's entry and its twin of the WAN side, in bounded memory.
+// Sessions as user space sees them: the LAN half and, of an answered one, its twin of the WAN side, in bounded memory.
 #include <netinet/in.h>
 #include <unordered_set>
 
@@ -133,12 +133,13 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 			SessionView view = view_of(key, lan, **live, now);
 			if (!matches(filter, view))
 				return;
-			auto wan = map->lookup(wan_key(key, lan));
-			if (!wan) {
+			if (lan.state == PTRIG_SESSION_HALFOPEN) { // it counts what the remote has sent
+				std::swap(view.packets_in, view.packets_out);
+				std::swap(view.bytes_in, view.bytes_out);
+			} else if (auto wan = map->lookup(wan_key(key, lan)); !wan) {
 				failed = tl::unexpected(std::move(wan.error()));
 				return;
-			}
-			if (*wan) {
+			} else if (*wan) {
 				view.packets_in = (*wan)->packets;
 				view.bytes_in = (*wan)->bytes;
 			}

@@ -185,6 +185,7 @@ Done fill_limits(const std::string &dir, const MapSizes &sizes, StatusView &view
 	if (!looked)
 		return tl::unexpected(std::move(looked.error()));
 	const ptrig_usage usage = looked->value_or(ptrig_usage{});
+	view.mended = usage.mended;
 	view.limits = {{"sessions", usage.sessions, sizes.sessions},
 		       {"halfopen", usage.halfopen, sizes.halfopen},
 		       {"leases", usage.leases, sizes.leases},
@@ -199,6 +200,7 @@ std::vector<std::string> facts_warnings(const Network &network, const StatusView
 		for (const auto &interface : *side)
 			if (interface.datapath == "xdp")
 				facts.xdp.push_back(interface.name);
+	facts.conntrack_zone = config.gateway.conntrack_zone;
 	std::vector<Rule> enabled;
 	std::copy_if(config.rules.begin(), config.rules.end(), std::back_inserter(enabled),
 		     [](const Rule &rule) { return rule.enabled; });

@@ -17,14 +17,14 @@ namespace ptrig {
 namespace {
 
 MapSizes sizes_of(const GatewayConfig &config) {
-	return {config.max_rules,    config.max_leases,     config.max_sessions,
-		config.max_halfopen, config.max_port_lists, std::random_device{}()};
+	return {config.max_rules,      config.max_leases,      config.max_sessions,  config.max_halfopen,
+		config.max_port_lists, std::random_device{}(), config.conntrack_zone};
 }
 
 /// Those that the gateway was started with.
 MapSizes sizes_of(const ptrig_state &state) {
-	return {state.max_rules,    state.max_leases, state.max_sessions,
-		state.max_halfopen, state.max_lists,  state.hash_seed};
+	return {state.max_rules, state.max_leases, state.max_sessions, state.max_halfopen,
+		state.max_lists, state.hash_seed,  state.zone};
 }
 
 /// Refuse while another process is the daemon of these pins.
@@ -54,6 +54,7 @@ Done write_state(const std::string &dir, const MapSizes &sizes) {
 	state.max_halfopen = sizes.halfopen;
 	state.max_lists = sizes.lists;
 	state.hash_seed = sizes.hash_seed;
+	state.zone = sizes.zone;
 	return {};
 }
 

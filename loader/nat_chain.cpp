@@ -51,6 +51,57 @@ void fill_chain(nlmsghdr *message) {
 	mnl_attr_put_u32(message, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT));
 }
 
+/// One expression of a rule; `fill` writes its attributes.
+template <typename F> void put_expression(nlmsghdr *message, const char *name, F &&fill) {
+	auto *element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+	mnl_attr_put_strz(message, NFTA_EXPR_NAME, name);
+	auto *data = mnl_attr_nest_start(message, NFTA_EXPR_DATA);
+	fill();
+	mnl_attr_nest_end(message, data);
+	mnl_attr_nest_end(message, element);
+}
+void put_word(nlmsghdr *message, std::uint16_t attribute, std::uint32_t value) {
+	auto *data = mnl_attr_nest_start(message, attribute);
+	mnl_attr_put_u32(message, NFTA_DATA_VALUE, value);
+	mnl_attr_nest_end(message, data);
+}
+
+/// "ct state new accept". It changes no packet's way, for the policy is accept; but conntrack follows only the
+/// namespaces in which a rule asks it something (nf_ct_netns_get), and ours may be the only rule after a flush.
+void fill_rule(nlmsghdr *message) {
+	constexpr std::uint32_t kNew = 8; // NF_CT_STATE_BIT(IP_CT_NEW), in the order of the machine's bytes
+	put_nft(message, NFT_MSG_NEWRULE);
+	message->nlmsg_flags |= NLM_F_CREATE | NLM_F_APPEND;
+	mnl_attr_put_strz(message, NFTA_RULE_TABLE, kTable);
+	mnl_attr_put_strz(message, NFTA_RULE_CHAIN, kChain);
+	auto *expressions = mnl_attr_nest_start(message, NFTA_RULE_EXPRESSIONS);
+	put_expression(message, "ct", [&] {
+		mnl_attr_put_u32(message, NFTA_CT_KEY, htonl(NFT_CT_STATE));
+		mnl_attr_put_u32(message, NFTA_CT_DREG, htonl(NFT_REG_1));
+	});
+	put_expression(message, "bitwise", [&] {
+		mnl_attr_put_u32(message, NFTA_BITWISE_SREG, htonl(NFT_REG_1));
+		mnl_attr_put_u32(message, NFTA_BITWISE_DREG, htonl(NFT_REG_1));
+		mnl_attr_put_u32(message, NFTA_BITWISE_LEN, htonl(sizeof(kNew)));
+		put_word(message, NFTA_BITWISE_MASK, kNew);
+		put_word(message, NFTA_BITWISE_XOR, 0);
+	});
+	put_expression(message, "cmp", [&] {
+		mnl_attr_put_u32(message, NFTA_CMP_SREG, htonl(NFT_REG_1));
+		mnl_attr_put_u32(message, NFTA_CMP_OP, htonl(NFT_CMP_NEQ));
+		put_word(message, NFTA_CMP_DATA, 0);
+	});
+	put_expression(message, "immediate", [&] {
+		mnl_attr_put_u32(message, NFTA_IMMEDIATE_DREG, htonl(NFT_REG_VERDICT));
+		auto *data = mnl_attr_nest_start(message, NFTA_IMMEDIATE_DATA);
+		auto *verdict = mnl_attr_nest_start(message, NFTA_DATA_VERDICT);
+		mnl_attr_put_u32(message, NFTA_VERDICT_CODE, htonl(NF_ACCEPT));
+		mnl_attr_nest_end(message, verdict);
+		mnl_attr_nest_end(message, data);
+	});
+	mnl_attr_nest_end(message, expressions);
+}
+
 void fill_removal(nlmsghdr *message) {
 	put_nft(message, NFT_MSG_DELTABLE);
 	mnl_attr_put_strz(message, NFTA_TABLE_NAME, kTable);
@@ -132,7 +183,9 @@ Result<bool> nat_chain_present() {
 
 Done add_nat_chain() {
 	int code = 0;
-	auto done = transact({fill_table, fill_chain}, code);
+	auto done = transact({fill_table, fill_chain, fill_rule}, code);
+	if (!done && code == ENOENT) // nothing can ask conntrack on this kernel: it follows where NAT is done
+		done = transact({fill_table, fill_chain}, code);
 	return done ? done : within("add the nat chain of table ip ptrig", std::move(done.error()));
 }
 

@@ -1,6 +1,6 @@
-// An empty nat chain of ptrig's own, `table ip ptrig`. The kernel translates packets only in a network namespace that
-// has a nat chain, whoever's; this one is always kept, so that nothing has to be known about others'. Nobody else's
-// table is touched.
+// A nat chain of ptrig's own, `table ip ptrig`. The kernel translates packets only in a network namespace that has a
+// nat chain, whoever's, and conntrack follows them only where a rule asks it something. This one is always kept, with
+// one rule that changes no packet's way, so that nothing has to be known about others'. Nobody else's table is touched.
 #pragma once
 
 #include "loader/result.h"

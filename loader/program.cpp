@@ -6,6 +6,8 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <memory>
+#include <string_view>
 #include <vector>
 
 #include <bpf/bpf.h>
@@ -135,16 +137,11 @@ void set_constant(bpf_object *object, const char *name, std::uint32_t value) {
 
 std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) {
 	return {
-		{"pt_leases", sizes.leases},
-		{"pt_conns", sizes.leases},
-		{"pt_pending", sizes.leases},
-		{"pt_fast", 2 * fast_buckets(sizes.sessions)},
-		{"pt_hosts", 3 * sizes.leases},
-		{"pt_sessions", 2 * sizes.sessions},
-		{"pt_halfopen", 2 * sizes.halfopen},
-		{"pt_lists", 2 * sizes.lists},
-		{"pt_rules", 2 * sizes.rules},
-		{"pt_hits", sizes.rules},
+		{"pt_leases", sizes.leases},     {"pt_conns", sizes.leases},
+		{"pt_pending", sizes.leases},    {"pt_fast", 2 * fast_buckets(sizes.sessions)},
+		{"pt_hosts", 3 * sizes.leases},  {"pt_sessions", 2 * sizes.sessions},
+		{"pt_halfopen", sizes.halfopen}, {"pt_lists", 2 * sizes.lists},
+		{"pt_rules", 2 * sizes.rules},   {"pt_hits", sizes.rules},
 		{"pt_last", sizes.rules},
 	};
 }
@@ -238,10 +235,36 @@ Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes) {
 	return std::string{};
 }
 
+/// Do BPF programs of this kernel see conntrack's zones (6.11)? nf_conntrack may be a module with types of its own.
+bool kernel_knows_zones() {
+	struct Free {
+		void operator()(btf *types) const { btf__free(types); }
+	};
+	using Types = std::unique_ptr<btf, Free>;
+	const auto has_zone = [](const btf *types) {
+		const int id = types ? btf__find_by_name_kind(types, "bpf_ct_opts", BTF_KIND_STRUCT) : -1;
+		const btf_type *type = id > 0 ? btf__type_by_id(types, static_cast<__u32>(id)) : nullptr;
+		for (__u32 i = 0; type && i < btf_vlen(type); i++)
+			if (std::string_view(btf__name_by_offset(types, btf_members(type)[i].name_off)) == "ct_zone_id")
+				return true;
+		return false;
+	};
+	const Types kernel(btf__load_vmlinux_btf());
+	if (has_zone(kernel.get()))
+		return true;
+	const Types module(btf__load_module_btf("nf_conntrack", kernel.get()));
+	return has_zone(module.get());
+}
+
 Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_dir) {
 	auto hz = tick_hz();
 	if (!hz)
 		return tl::unexpected(std::move(hz.error()));
+	if (sizes.zone != 0 && !kernel_knows_zones())
+		return fail(
+			fmt::format("conntrack_zone = {}: BPF programs of this kernel do not see conntrack's zones; "
+				    "it takes kernel 6.11",
+				    sizes.zone));
 	LogSink sink;
 	Programs programs;
 	for (const char *which : {"tc", "xdp"}) {
@@ -255,6 +278,7 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 		set_constant(object.get(), "cfg_conns_max", sizes.leases);
 		set_constant(object.get(), "cfg_wait_slots", wait_slots(sizes.leases));
 		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));
+		set_constant(object.get(), "cfg_zone", sizes.zone);
 		set_constant(object.get(), "cfg_hash_seed", sizes.hash_seed);
 		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)
 			return tl::unexpected(std::move(ready.error()));

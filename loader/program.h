@@ -13,10 +13,11 @@
 
 namespace ptrig {
 
-/// Sizes of the maps, as in [gateway]. They are fixed when a gateway comes up.
+/// What of [gateway] is fixed when a gateway comes up: the maps' sizes, and what the programs are loaded with.
 struct MapSizes {
 	std::uint32_t rules = 0, leases = 0, sessions = 0, halfopen = 0, lists = 0;
 	std::uint32_t hash_seed = 0; ///< of pt_fast, which remote machines are not to know
+	std::uint32_t zone = 0;      ///< of conntrack
 	bool operator==(const MapSizes &) const = default;
 };
 

@@ -109,6 +109,7 @@ struct GatewayConfig {
 	FirewallMode firewall = FirewallMode::kEstablished;
 	std::vector<PortRange> reserved;
 	std::vector<Prefix> deny_remotes;
+	std::uint32_t conntrack_zone = 0;    ///< 0..65535
 	std::uint32_t max_sessions = 65536;  ///< 1..2^20
 	std::uint32_t max_leases = 8192;     ///< 1..65536
 	std::uint32_t max_rules = 4096;      ///< 1..65536

@@ -97,6 +97,8 @@ const std::vector<Key<GatewayConfig>> kGatewayKeys = {
 	{"deny_remotes",
 	 [](G &g, V &v) { v.list(g.deny_remotes, parse_prefix, {.example = "203.0.113.0/24", .may_be_empty = true}); },
 	 [](const G &g) { return toml_value(g.deny_remotes); }},
+	{"conntrack_zone", [](G &g, V &v) { v.number(g.conntrack_zone, 0, 65535); },
+	 [](const G &g) { return toml_value(g.conntrack_zone); }},
 	{"max_sessions", [](G &g, V &v) { v.number(g.max_sessions, 1, kMostSessions); },
 	 [](const G &g) { return toml_value(g.max_sessions); }},
 	{"max_leases", [](G &g, V &v) { v.number(g.max_leases, 1, kMostLeases); },

@@ -179,6 +179,7 @@ struct GatewayFacts {
 	std::map<std::string, bool>
 		forwarding; ///< by interface name; "all" is net.ipv4.ip_forward; absent: not readable
 	Firewall firewall;
+	std::uint32_t conntrack_zone = 0; ///< that ptrig looks at; filled by the caller
 	std::vector<Listener> listeners;
 	std::vector<UpnpLease> upnp;
 	bool miniupnpd_runs = false;

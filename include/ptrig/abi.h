@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 8
+#define PTRIG_ABI 9
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -120,6 +120,8 @@ struct ptrig_state {
 	__u32 hash_seed; /* of pt_fast */
 	__u32 settled;   /* the last switch whose leases that it does not allow any more have been ended */
 	__u32 nat_ready; /* 1: the chain that registers the NAT hooks (table ip ptrig) was there when last looked for */
+	__u32 expecting; /* 0: pt_expected is empty */
+	__u32 zone;      /* conntrack's, in which sessions are */
 	__u32 pad;
 };
 
@@ -130,6 +132,7 @@ struct ptrig_usage {
 	__u64 leases;
 	__u64 conns;
 	__u64 events_lost;
+	__u64 mended;       /* counts that were found wrong and put right */
 	__u64 next_session; /* the last session number given */
 	__u32 next_lease;   /* the last lease id given */
 	__u32 pad;
@@ -238,9 +241,9 @@ struct ptrig_lease {
 #define PTRIG_SIDE_LAN 2U /* packets that arrive from the host */
 
 /*
- * pt_sessions, pt_halfopen: hash; the tuple of a packet as it arrives on that side.
- * Example: remote 203.0.113.10:4000 to WAN 203.0.113.2:113 is {.10, .2, 4000, 113, TCP, SIDE_WAN}; its
- * host's answers are {192.168.77.11, 203.0.113.10, 113, 4000, TCP, SIDE_LAN}.
+ * pt_sessions, pt_halfopen: hash; the tuple of a packet as it arrives on that side. pt_halfopen has the LAN side's
+ * only. Example: remote 203.0.113.10:4000 to WAN 203.0.113.2:113 is {.10, .2, 4000, 113, TCP, SIDE_WAN}; its host's
+ * answers are {192.168.77.11, 203.0.113.10, 113, 4000, TCP, SIDE_LAN}.
  */
 struct ptrig_session_key {
 	__be32 saddr;
@@ -274,7 +277,8 @@ enum ptrig_session_state {
  * be another session by then, so the number is compared before anything is done with it. Example: remote
  * 203.0.113.10:4000 to WAN 203.0.113.2:113, host 192.168.77.11. WAN half: addr .77.11, port 113, peer .10:4000. LAN
  * half: addr 203.0.113.2, port 113, peer .10:4000. In a hairpin the WAN half's peer is the WAN address and the port
- * that stands for the client, the LAN half's peer the client.
+ * that stands for the client, the LAN half's peer the client. A half-open session is its LAN half alone, which counts
+ * the remote's packets until the host answers.
  */
 struct ptrig_session {
 	__u64 id; /* never 0 but in the LAN half of a session that is being deleted */
@@ -514,6 +518,8 @@ enum ptrig_event_type {
 	PTRIG_EVENT_TAKEOVER = 3,
 	PTRIG_EVENT_MOVED = 4,
 	PTRIG_EVENT_ENDED = 5,
+	PTRIG_EVENT_REMADE =
+		6, /* a TCP session has got its entry again: remote:remote_port to wan:port. For the daemon */
 };
 
 /* pt_events: ring buffer records. */
@@ -527,13 +533,13 @@ struct ptrig_event {
 	__be32 old_host; /* takeover, moved: who held it before; refused: who holds it */
 	__be32 remote;
 	__be32 wan;
-	__be16 port; /* trigger port */
+	__be16 port; /* trigger port; remade: the WAN's */
 	__u8 proto;
 	__u8 pad;
 	__u8 mac[6];
-	__u16 pad2;
-	__u32 suppressed; /* refusals of this rule that were not reported before this one */
-	__u32 sessions;   /* ended: sessions that go on */
+	__be16 remote_port; /* remade */
+	__u32 suppressed;   /* refusals of this rule that were not reported before this one */
+	__u32 sessions;     /* ended: sessions that go on */
 };
 
 /* Arguments of the SEC("syscall") program pt_admin. Sessions that are over it only lists, in pt_over; pt_release, a TC
@@ -543,6 +549,21 @@ enum ptrig_admin_op {
 	PTRIG_ADMIN_CLOSE_LEASES = 2,   /* end the live leases that match */
 	PTRIG_ADMIN_CLOSE_SESSIONS = 3, /* end the sessions, half-open too, that match */
 	PTRIG_ADMIN_SWEEP_LEASES = 5,   /* SWEEP, of leases alone */
+	PTRIG_ADMIN_MEND = 6,           /* add `by` to the count that `book` names */
+};
+/* What is counted, and which of the arguments say where. */
+enum ptrig_book {
+	PTRIG_BOOK_SESSIONS = 1, /* established ones, of pt_usage, as the next three */
+	PTRIG_BOOK_HALFOPEN,
+	PTRIG_BOOK_LEASES,
+	PTRIG_BOOK_CONNS,
+	PTRIG_BOOK_HOST_LEASES, /* of pt_hosts[host, rule], as the next three */
+	PTRIG_BOOK_HOST_SESSIONS,
+	PTRIG_BOOK_HOST_HALFOPEN,
+	PTRIG_BOOK_HOST_CONNS,
+	PTRIG_BOOK_LEASE_SESSIONS, /* of pt_leases[rule, remote, wan], grant `lease`, as the next */
+	PTRIG_BOOK_LEASE_CONNS,
+	PTRIG_BOOK_PORT, /* pt_port_use[index] */
 };
 struct ptrig_admin {
 	__u32 op;
@@ -559,7 +580,11 @@ struct ptrig_admin {
 	__u32 halfopen; /* listed */
 	__u32 conns;    /* removed, pending ones too */
 	__u32 asked;    /* listed: connections of silent leases */
-	__u32 pad;
+	/* MEND */
+	__u32 book;
+	__u32 index;
+	__s32 by;
+	__u32 mended; /* result: 0 if what was counted is gone */
 };
 
 #endif

@@ -46,7 +46,7 @@ void set_sizes(bpf_object *object, const Sizes &s) {
 							   {"pt_lists", 2 * s.lists},
 							   {"pt_leases", s.leases},
 							   {"pt_sessions", 2 * s.sessions},
-							   {"pt_halfopen", 2 * s.halfopen},
+							   {"pt_halfopen", s.halfopen},
 							   {"pt_conns", s.conns},
 							   {"pt_hosts", s.hosts},
 							   {"pt_pending", s.conns},

@@ -174,8 +174,21 @@ TEST_F(Entry, IsNotMadeAgainForAHalfOpenSession) {
 	EXPECT_NE(session().lan.id, id);
 	forget_flows();
 	age_lease("media", minutes(10));
-	EXPECT_EQ(wan_in(kIn), PTRIG_SESSION_ENDED);
-	EXPECT_TRUE(sessions().empty());
+	EXPECT_EQ(wan_in(kIn), PTRIG_NO_LEASE) << "nothing leads to it any more";
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).halfopen, 1U);
+}
+
+/// It is not counted twice, though its place is taken anew.
+TEST_F(Entry, OfAHalfOpenSessionThatIsGoneTakesNoOtherPlace) {
+	Rule one = media();
+	one.session_limit = 1;
+	granted({one});
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+		forget_flows();
+	}
+	EXPECT_EQ(wan_in(kIn), PTRIG_OPENED);
+	EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
 }
 
 /// A RST or FIN came by, and conntrack has thrown the entry away: so it was one.
@@ -234,6 +247,9 @@ TEST_F(Entry, AnothersInItsPlaceEndsTheSessionAndStays) {
 			make_entry({.proto = in.proto, .tuple = in.tuple, .to = be(kHost2), .to_port = htons(16384)})
 				.found);
 		EXPECT_EQ(wan_in(kIn), PTRIG_FLOW_KNOWN) << "the administrator's, to another host";
+		if (!answered) { // nothing leads to it any more
+			EXPECT_EQ(admin({.op = PTRIG_ADMIN_CLOSE_SESSIONS}).halfopen, 1U);
+		}
 		EXPECT_TRUE(sessions().empty());
 		EXPECT_EQ(entry(kIn).reply.saddr, be(kHost2)) << "it is left alone";
 		forget_flows();
@@ -298,7 +314,10 @@ TEST_F(EntryEnds, ClosedByTheAdministrator) {
 
 TEST_F(EntryEnds, MarkedByUserSpaceAndNotReleasedYet) {
 	begin(media());
-	const auto mark = [](Pair &pair) { pair.lan.flags |= PTRIG_SESSION_OVER; };
+	const auto mark = [](Pair &pair) {
+		pair.lan.flags |= PTRIG_SESSION_OVER;
+		pair.wan.flags |= PTRIG_SESSION_OVER;
+	};
 	establish();
 	edit_session(mark);
 	EXPECT_EQ(lan_in(kOut), PTRIG_SESSION_ENDED);

@@ -78,6 +78,7 @@ TEST_F(Precedence, TcpListenerOfTheGateway) {
 /// As the daemon writes it for a helper.
 TEST_F(Precedence, WhatAHelperExpects) {
 	auto expected = dp().map<ptrig_expected_key, std::uint64_t>("pt_expected");
+	dp().memory<ptrig_state>("pt_state")[0].expecting = 1;
 	const auto key = [](const std::string &remote, std::uint16_t port) {
 		return ptrig_expected_key{be(remote), be(kWan), htons(port), IPPROTO_TCP, 0};
 	};
@@ -192,6 +193,7 @@ TEST_F(Precedence, AMappedRangeMustNotCaptureAFlowThatTheHostHas) {
 
 TEST_F(Precedence, TheOrder) {
 	auto expected = dp().map<ptrig_expected_key, std::uint64_t>("pt_expected");
+	dp().memory<ptrig_state>("pt_state")[0].expecting = 1;
 	const ptrig_expected_key key{be(kRemote), be(kWan), htons(16384), IPPROTO_UDP, 0};
 	{
 		const Fd listener = socket_at(Ns::kGateway, SOCK_DGRAM, "0.0.0.0", 16384);
@@ -210,6 +212,7 @@ TEST_F(Precedence, ASessionComesBeforeEverything) {
 	EXPECT_EQ(knock(7000), PTRIG_OPENED);
 	const Fd listener = socket_at(Ns::kGateway, SOCK_DGRAM, "0.0.0.0", 16384);
 	auto expected = dp().map<ptrig_expected_key, std::uint64_t>("pt_expected");
+	dp().memory<ptrig_state>("pt_state")[0].expecting = 1;
 	ASSERT_TRUE(
 		expected.update({be(kRemote), be(kWan), htons(16384), IPPROTO_UDP, 0}, now_ns() + 60'000'000'000ULL));
 	look_due();

@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "kernel_faults.h"
+#include "loader/map.h"
 
 namespace lab {
 
@@ -82,6 +83,11 @@ std::vector<ptrig::LeaseView> Soak::lease_views() const {
 			throw std::runtime_error("list the leases: " + leases.error().what);
 		return std::move(*leases);
 	});
+}
+
+std::uint64_t Soak::half_open_sessions() const {
+	const auto map = ptrig::Map<std::uint32_t, ptrig_usage>::open(kPins, "pt_usage", ptrig::Access::kRead);
+	return map->lookup(0).value().value().halfopen;
 }
 
 std::uint64_t Soak::conntrack_count() const {

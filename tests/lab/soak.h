@@ -41,6 +41,10 @@ protected:
 	/// The leases, read from the maps in this process.
 	std::vector<ptrig::LeaseView> lease_views() const;
 	std::uint64_t conntrack_count() const;
+	std::uint64_t half_open_sessions() const;
+	/// R4. `blocked`: the firewall drops the flood in its forward chain, and ptrig is told of a small conntrack
+	/// table.
+	void flood_open_ports(bool blocked);
 	/// Frames that a device between host and remote has dropped for want of room: never ptrig's doing.
 	std::uint64_t device_drops() const;
 	std::uint64_t received_by_wan() const;

@@ -1,5 +1,8 @@
 // Conntrack's table and the ruleset are the kernel's and the administrator's: entries are flushed, time out, and come
 // back with a reload. An answered session outlives all of it.
+#include <thread>
+
+#include "tests/lab/flow.h"
 #include "tests/lab/lab.h"
 
 namespace lab {
@@ -95,6 +98,55 @@ TEST_P(Flush, SessionsGoOnWhenTheRulesetComesBack) {
 	load_firewall();
 	EXPECT_TRUE(udp_goes_on(true));
 	EXPECT_TRUE(tcp_goes_on(true));
+}
+
+/// The kernel does not know the scale of the connection's windows any more, and the daemon tells it not to mind.
+TEST_P(Flush, ATransferGoesOn) {
+	run_daemon(game());
+	begin();
+	for (int i = 0; i < 3; i++) {
+		SCOPED_TRACE(i);
+		must(gw(), {"conntrack", "-F"});
+		EXPECT_TRUE(says(remote_, host_)) << "the remote's packet is the first";
+		std::this_thread::sleep_for(patient(500ms)); // nothing tells when the daemon has told the kernel
+		EXPECT_TRUE(exchange(remote_, host_, 4U << 20));
+	}
+	EXPECT_GE(counter("remade"), 1U) << "where no acknowledgement of the host's was under way";
+}
+
+/// A few hundred kilobytes and a thousand datagrams a second, each way. (One that fills the path may break: what comes
+/// in the moment before the daemon has told the kernel is held against a window of 64 KiB.)
+TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
+	run_daemon(game());
+	begin();
+	const Fd &host = udp_on(lan1(), kUdp);
+	Stream stream(remote_, host_);
+	Flow in(udp_, {kWan, kUdp}, host, 1000), out(host, local_end(udp_), udp_, 1000);
+	for (int i = 0; i < 20; i++) {
+		must(gw(), {"conntrack", "-F"});
+		std::this_thread::sleep_for(50ms);
+	}
+	const auto [sent, lost, broken] = stream.finish();
+	EXPECT_EQ(broken, 0U);
+	EXPECT_EQ(lost, 0U) << "of " << sent;
+	// Of two packets that meet after a flush, one each way, the kernel drops one.
+	EXPECT_LE(in.finish().second + out.finish().second, 20U);
+	EXPECT_GT(counter("remade"), 0U);
+}
+
+/// Nothing else asks conntrack for anything then: the rule of ptrig's own chain does.
+TEST_P(Flush, SessionsGoOnWithoutAnyOtherRuleset) {
+	run_daemon(game());
+	begin();
+	nft("flush ruleset\n");
+	ASSERT_TRUE(eventually(5s, [&] {
+		return must(gw(), {"nft", "list", "ruleset"}).find("ct state new accept") != std::string::npos;
+	})) << must(gw(), {"nft", "list", "ruleset"});
+	EXPECT_TRUE(udp_goes_on(true));
+	EXPECT_TRUE(tcp_goes_on(true));
+	EXPECT_TRUE(udp_goes_on(false));
+	EXPECT_TRUE(exchange(remote_, host_, 4U << 20));
+	EXPECT_EQ(who_gets_udp(kUdp, {kRemote1, 0}), "lan1") << "and new ones begin";
 }
 
 TEST_P(Flush, NothingGoesOnThatHasEnded) {

@@ -1,40 +1,15 @@
 // The kernel's connection table belongs to all hosts, and what ptrig puts there cannot be dropped early. So half-open
 // sessions are at most an eighth of it, and all at most half. The table's size is the whole machine's: here it stays as
 // it is, and ptrig is told another.
-#include <sys/mount.h>
-
 #include <algorithm>
-#include <fstream>
-#include <system_error>
 
 #include "tests/lab/frames.h"
 #include "tests/lab/lab.h"
+#include "tests/lab/table_size.h"
 
 namespace lab {
 
 namespace {
-
-/// Who reads nf_conntrack_max in the namespace reads this number, until the object goes.
-class ToldTableSize {
-public:
-	ToldTableSize(const NetNs &where, unsigned entries) : where_(where) {
-		std::ofstream(kFile) << entries << "\n" << std::flush;
-		where_.inside([] {
-			if (mount(kFile, kSysctl, nullptr, MS_BIND, nullptr) < 0)
-				throw std::system_error(errno, std::generic_category(), "mount over nf_conntrack_max");
-		});
-	}
-	ToldTableSize(const ToldTableSize &) = delete;
-	ToldTableSize &operator=(const ToldTableSize &) = delete;
-	~ToldTableSize() {
-		where_.inside([] { umount2(kSysctl, MNT_DETACH); });
-	}
-
-private:
-	static constexpr const char *kFile = "/run/nf_conntrack_max";
-	static constexpr const char *kSysctl = "/proc/sys/net/netfilter/nf_conntrack_max";
-	const NetNs &where_;
-};
 
 constexpr unsigned kFlood = 400; ///< half-open sessions that are tried with each host
 constexpr unsigned kLarge = 1 << 20;

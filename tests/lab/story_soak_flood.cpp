@@ -9,6 +9,7 @@
 #include "tests/lab/barrage.h"
 #include "tests/lab/flow.h"
 #include "tests/lab/soak.h"
+#include "tests/lab/table_size.h"
 
 namespace lab {
 
@@ -33,10 +34,13 @@ struct FreshFlows {
 
 } // namespace
 
-TEST_P(Soak, HalfOpenFlood) {
+void Soak::flood_open_ports(bool blocked) {
 	const unsigned shots = count(20000, 1000000);
 	std::mt19937 random(seed());
 	nft("add rule inet lab input iifname wan0 ct state new drop\n"); // as gateways do
+	if (blocked)
+		nft("insert rule inet lab forward iifname wan0 th dport 6002-6010 drop\n");
+	const ToldTableSize told(gw(), blocked ? 16384 : 1 << 20);
 	run_daemon(game() + rule("second", "4001/udp", "6100-6101/tcp+udp"), "max_sessions = 65536\n");
 	trigger(lan1());
 	trigger(lan2(), {kRemote1, 4001});
@@ -52,7 +56,7 @@ TEST_P(Soak, HalfOpenFlood) {
 	Flow second(talker2, {kWan, 6100}, udp_on(lan2(), 6100), 1000);
 
 	const std::uint64_t drops_before = device_drops(), conntrack_before = conntrack_count();
-	std::uint64_t conntrack_most = 0;
+	std::uint64_t conntrack_most = 0, waiting_most = 0;
 	FreshFlows fresh, own;
 	Barrage flood(wan(), shots, 30000, [&] {
 		return Shot{any_remote(random), to_number(kWan), static_cast<std::uint16_t>(1024 + random() % 60000),
@@ -66,19 +70,21 @@ TEST_P(Soak, HalfOpenFlood) {
 		fresh.came_up += connection && tcp_accept(fresh_tcp, 10s).has_value();
 		fresh.came_up += talk(udp_socket(wan(), {kRemote3, 0}), fresh_udp, {kWan, 6101}, 5s);
 		conntrack_most = std::max(conntrack_most, conntrack_count());
+		waiting_most = std::max(waiting_most, half_open_sessions());
 		poll(nullptr, 0, 50);
 	}
 	const auto [bytes_sent, bytes_lost, resets] = stream.finish();
 	const Loss loss = Loss{0, 0, bytes_lost, bytes_sent, resets} + first.finish() + back.finish() + second.finish();
 	const std::uint64_t drops = device_drops() - drops_before, answered = counter("established");
-	report("flood " + text(shots) + " packets at " + text(flood.rate()) + "/s (" + text(flood.refused()) +
-	       " refused by the device), " + text(counter("rate_limited")) +
-	       " over the lease's limit; datagrams lost " + text(loss.datagrams) + " of " + text(loss.sent) +
-	       " (devices dropped " + text(drops) + "), bytes lost " + text(loss.bytes) + " of " +
-	       text(loss.bytes_sent) + ", resets " + text(loss.resets) + ", new flows of another lease " +
+	report(std::string(blocked ? "flood that the firewall drops, " : "flood ") + text(shots) + " packets at " +
+	       text(flood.rate()) + "/s (" + text(flood.refused()) + " refused by the device), " +
+	       text(counter("rate_limited")) + " over the lease's limit; datagrams lost " + text(loss.datagrams) +
+	       " of " + text(loss.sent) + " (devices dropped " + text(drops) + "), bytes lost " + text(loss.bytes) +
+	       " of " + text(loss.bytes_sent) + ", resets " + text(loss.resets) + ", new flows of another lease " +
 	       text(fresh.came_up) + " of " + text(fresh.tried) + ", new flows of its host's own " + text(own.came_up) +
 	       " of " + text(own.tried) + ", conntrack " + text(conntrack_before) + " before, at most " +
-	       text(conntrack_most) + ", sessions that the hosts answered " + text(answered));
+	       text(conntrack_most) + ", half-open sessions at most " + text(waiting_most) +
+	       ", sessions that the hosts answered " + text(answered));
 	const std::uint64_t all = shots + loss.sent;
 	EXPECT_LE(loss.datagrams, share_of(drops, loss.sent, all)) << "lost, and not for want of room in a device";
 	EXPECT_EQ(loss.bytes, 0U);
@@ -92,6 +98,19 @@ TEST_P(Soak, HalfOpenFlood) {
 	EXPECT_LE(conntrack_most, conntrack_before + opened + own.tried + 64) << "conntrack grows with the flood";
 	EXPECT_LT(opened, shots / 4);
 	EXPECT_GT(counter("rate_limited"), 0U);
+	if (blocked) {
+		EXPECT_LE(waiting_most, 16384U / 8);
+		EXPECT_EQ(answered, 3 + fresh.came_up) << "a host has got one that the firewall drops";
+	}
+}
+
+TEST_P(Soak, HalfOpenFlood) {
+	flood_open_ports(false);
+}
+
+/// The firewall drops it in the forward chain, after its sessions have begun; the kernel's table is small.
+TEST_P(Soak, BlockedFlood) {
+	flood_open_ports(true);
 }
 
 namespace {

@@ -31,7 +31,7 @@ Whose Flows::whose(const Tuple &from_remote, const std::string &host, std::uint1
 	if (!entry)
 		return Whose::kNone;
 	if (entry->reply == from_remote)
-		return Whose::kAnothers;
+		return entry->orig.saddr == host && entry->orig.sport == port ? Whose::kHosts : Whose::kAnothers;
 	if (entry->destination_changed() && entry->reply.saddr == host && entry->reply.sport == port)
 		return Whose::kOurs;
 	return entry->answered || entry->source_changed() || entry->destination_changed() ? Whose::kAnothers

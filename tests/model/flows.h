@@ -32,7 +32,7 @@ struct Entry {
 };
 
 /// Whose is an entry, to a session or lease that leads from the WAN to host:port?
-enum class Whose { kNone, kNobodys, kOurs, kAnothers };
+enum class Whose { kNone, kNobodys, kOurs, kHosts, kAnothers };
 
 class Flows {
 public:

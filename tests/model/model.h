@@ -72,8 +72,9 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
-	std::string via;   ///< MAC address that the host's packets must have; empty: any
-	bool kill = false; ///< ends with its lease, if its rule is gone
+	std::optional<Time> heard; ///< when its host has last sent, at LAN ingress
+	std::string via;           ///< MAC address that the host's packets must have; empty: any
+	bool kill = false;         ///< ends with its lease, if its rule is gone
 	bool routed = false;
 	bool hairpin = false;
 	bool ask = false;     ///< a FIN or RST came by

@@ -32,7 +32,10 @@ enum ptrig_reason Gateway::heard(const Input &in) {
 	if (Session *s = by_host(in.tuple())) {
 		if (!s->via.empty() && s->via != in.mac)
 			return PTRIG_SPOOFED;
-		return s->hairpin ? host_answers(*s, in) : PTRIG_HEARD;
+		if (s->hairpin)
+			return host_answers(*s, in);
+		s->heard = now_;
+		return PTRIG_HEARD;
 	}
 	bool ended = false;
 	if (const auto reason = in.remote == in.wan ? hairpin(in, ended) : std::nullopt)
@@ -86,6 +89,10 @@ Entry Gateway::translate(const Input &in) {
 /// At WAN egress, as `left`.
 enum ptrig_reason Gateway::leaves(const Input &in, Tuple &left) {
 	const Entry entry = *flows_.find(in.tuple());
+	// An answered session's, as long as its host was heard of late: whose entry that is, is asked once a second.
+	if (Session *own = by_remote(left.turned());
+	    own && !own->halfopen() && own->heard && now_ - *own->heard <= 4 * kSecond)
+		return host_answers(*own, in);
 	if (entry.orig == in.tuple())
 		return begun(in, entry, left);
 	Session *session = by_remote(entry.orig);

@@ -13,9 +13,13 @@ Entry entry_of(const Session &s) {
 
 } // namespace
 
+/// An answered one by the tuple alone; one that waits for its answer is found by its entry.
 Session *Gateway::by_remote(const Tuple &tuple) {
-	const auto found = std::find_if(sessions_.begin(), sessions_.end(),
-					[&](const Session &s) { return s.from_remote() == tuple; });
+	const Entry *entry = flows_.find(tuple);
+	const auto found = std::find_if(sessions_.begin(), sessions_.end(), [&](const Session &s) {
+		return s.from_remote() == tuple &&
+		       (!s.halfopen() || (entry && entry->orig == tuple && entry->reply == s.from_host()));
+	});
 	return found == sessions_.end() ? nullptr : &*found;
 }
 
@@ -71,12 +75,16 @@ enum ptrig_reason Gateway::host_answers(Session &s, const Input &in) {
 	const bool closing = in.flags & (kFin | kRst), first = s.halfopen();
 	s.ask |= closing && !first;
 	if (first || closing || s.state != PTRIG_SESSION_ESTABLISHED || now_ - s.out.looked >= kSecond) {
-		if (over(s) || within(config_.gateway.deny_remotes, s.remote)) {
+		const Whose whose = flows_.whose(s.from_remote(), s.host, s.host_port);
+		if (over(s) || within(config_.gateway.deny_remotes, s.remote) ||
+		    (!first && whose == Whose::kAnothers)) {
 			end(s);
 			return PTRIG_SESSION_ENDED;
 		}
 		s.state = in.tcp() ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
 		s.seen = s.out.looked = now_;
+		if (first)
+			s.in.looked = now_;
 	}
 	s.out.packets++;
 	s.out.bytes += in.length;
@@ -87,7 +95,7 @@ enum ptrig_reason Gateway::host_answers(Session &s, const Input &in) {
 bool Gateway::look(Session &s, Whose whose) {
 	const bool gone = whose == Whose::kNone || whose == Whose::kNobodys;
 	if (whose != Whose::kAnothers && !within(config_.gateway.deny_remotes, s.remote) && !over(s) &&
-	    !(gone && (s.halfopen() || s.ask || s.hairpin)))
+	    !(gone && (s.ask || s.hairpin)))
 		return true;
 	end(s);
 	return false;
@@ -99,8 +107,8 @@ std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &en
 	if (!s)
 		return std::nullopt;
 	const Whose whose = flows_.whose(in.tuple(), s->host, s->host_port);
-	const bool ours = whose == Whose::kOurs;
-	if (s->halfopen() || now_ - s->in.looked >= kSecond || !ours || in.flags & kSyn || s->refused) {
+	const bool ours = whose == Whose::kOurs || whose == Whose::kHosts;
+	if (s->halfopen() || now_ - s->in.looked >= kSecond || !ours || in.flags & (kSyn | kFin | kRst) || s->refused) {
 		if (!look(*s, whose)) {
 			ended = true;
 			return std::nullopt;
@@ -168,14 +176,13 @@ enum ptrig_reason Gateway::begin(const Input &in, Lease &lease, const Rule &rule
 	const Tuple t = in.tuple();
 	if (in.tcp() && !in.plain_syn())
 		return PTRIG_NOT_SYN;
-	if (!in.from_lan && on_link(in.remote)) // in a LAN host's name
-		return PTRIG_REMOTE_DENIED;
 	if (in.from_lan && another(in.host, in.mac))
 		return PTRIG_SPOOFED;
 	const Whose whose = flows_.whose(t, lease.host, port);
-	if (whose == Whose::kAnothers || whose == Whose::kOurs)
+	if (whose != Whose::kNone && whose != Whose::kNobodys)
 		return PTRIG_FLOW_KNOWN;
-	flows_.forget(t);
+	if (!in.from_lan && on_link(in.remote)) // in a LAN host's name
+		return PTRIG_REMOTE_DENIED;
 	if (!lease.mac.empty() && another(lease.host, lease.mac))
 		return PTRIG_STRANGER;
 	const Session session{.host = lease.host,
@@ -194,8 +201,12 @@ enum ptrig_reason Gateway::begin(const Input &in, Lease &lease, const Rule &rule
 			      .routed = lease.routed,
 			      .hairpin = in.from_lan,
 			      .in = {.looked = now_, .packets = 1, .bytes = in.length}};
+	if (Session *old = by_host(session.from_host()); // it has lost its entry
+	    old && old->halfopen() && old->from_remote() == t)
+		end(*old);
 	if (const auto reason = may_begin(lease, rule, session.payer()); reason != PTRIG_OPENED)
 		return reason;
+	flows_.forget(t);
 	if (!flows_.insert(entry_of(session)))
 		return PTRIG_FLOW_KNOWN;
 	if (by_host(session.from_host())) { // its entry has been flushed

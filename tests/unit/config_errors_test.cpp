@@ -133,6 +133,7 @@ TEST(ConfigErrors, GatewayValues) {
 			{"max_rules = [1]", {"2:13: one value is wanted, without brackets"}},
 			{"max_halfopen = 9223372036854775807", {"2:16: 9223372036854775807 is not a whole number"}},
 			{"max_port_lists = 393217", {"2:18: from 1 to 393216"}},
+			{"conntrack_zone = 65536", {"2:18: from 0 to 65535"}},
 		});
 	expect_errors("[gateway]\nwan = [\"eth0\"]\nlan = [\"br0\", \"eth0\"]\n",
 		      {"3:7: lan: \"eth0\" is in wan too: an interface is on one side"});

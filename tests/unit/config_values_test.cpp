@@ -78,6 +78,8 @@ TEST(Config, GatewayKeys) {
 		  (std::vector<PortRange>{ports("443/tcp"), ports("1-9/tcp+udp")}));
 	EXPECT_EQ(gateway_with("deny_remotes = [\"203.0.113.0/24\", \"10.0.0.1\"]").deny_remotes,
 		  (std::vector<Prefix>{prefix("203.0.113.0/24"), prefix("10.0.0.1")}));
+	EXPECT_EQ(gateway_with("").conntrack_zone, 0U);
+	EXPECT_EQ(gateway_with("conntrack_zone = 65535").conntrack_zone, 65535U);
 	EXPECT_EQ(gateway_with("max_sessions = 1048576").max_sessions, 1048576U);
 	EXPECT_EQ(gateway_with("max_leases = 1").max_leases, 1U);
 	EXPECT_EQ(gateway_with("max_rules = 65_536").max_rules, 65536U);

@@ -219,6 +219,7 @@ TEST(Rows, StatusAsJson) {
 	status.lan = {{"br0", 3, "tc", {"192.168.77.1/24"}}};
 	status.limits = {{"leases", 1, 8192}};
 	status.counters = {{"forwarded", 7}};
+	status.mended = 2;
 	status.warnings = {"forwarding is off"};
 	const Json json = status_json(status, "0.1.0");
 	EXPECT_TRUE(json["daemon"].is_null());
@@ -227,6 +228,7 @@ TEST(Rows, StatusAsJson) {
 		  Json::parse(R"({"name":"br0","ifindex":3,"datapath":"tc","addresses":["192.168.77.1/24"]})"));
 	EXPECT_EQ(json["limits"]["leases"], (Json{{"used", 1}, {"max", 8192}}));
 	EXPECT_EQ(json["counters"], (Json{{"forwarded", 7}}));
+	EXPECT_EQ(json["mended"], 2);
 	EXPECT_EQ(json["warnings"].size(), 1U);
 	for (const char *key : {"version", "config", "pin_dir", "rules", "leases", "sessions"})
 		EXPECT_TRUE(json.contains(key)) << key;

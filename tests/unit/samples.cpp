@@ -152,6 +152,7 @@ Config RandomConfig::config(std::size_t rules) {
 	c.gateway.datapath = static_cast<Datapath>(number(0, 2));
 	for (std::uint32_t left = number(0, 2); left > 0; --left)
 		c.gateway.deny_remotes.push_back(prefix());
+	c.gateway.conntrack_zone = number(0, 65535);
 	c.gateway.max_sessions = number(1, 1U << 20);
 	c.gateway.max_leases = number(1, 65536);
 	c.gateway.max_rules = number(static_cast<std::uint32_t>(rules), 65536);

@@ -463,6 +463,8 @@ TEST(Warnings, ExposedHostAndZones) {
 			  .find("conntrack zones (nftables ip raw pre), and these are not seen by ptrig: flows in a "
 				"zone other than 0 are not known to it"),
 		  std::string::npos);
+	facts.conntrack_zone = 7;
+	EXPECT_EQ(warning(facts, {rule}), "");
 }
 
 TEST(Warnings, PortsThatOthersUseToo) {
