@@ -55,6 +55,14 @@ static __always_inline bool pt_conn_take(struct ptrig_conn *conn) {
 
 	return seen && __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
 }
+/* The same for who has found it by its key: the element may have become another connection's. */
+static __always_inline bool pt_conn_take_own(const struct ptrig_conn_key *key, struct ptrig_conn *conn) {
+	__u64 seen = *(volatile __u64 *)&conn->seen_ns;
+
+	barrier();
+	return seen && bpf_map_lookup_elem(&pt_conns, key) == conn &&
+	       __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
+}
 static __always_inline void pt_conn_remove(const struct ptrig_conn_key *key) {
 	if (!bpf_map_delete_elem(&pt_conns, key))
 		pt_conn_release(key->host);
@@ -136,8 +144,11 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 
 	if (!lease || !made)
 		return;
+	__u32 id;
+
+	if (!pt_lease_grant(lease, rule, t->c.remote, t->wan, &id))
+		return;
 	struct ptrig_conn *known = bpf_map_lookup_elem(&pt_conns, &made->key);
-	__u32 id = lease->info.id;
 
 	if (known && known->lease == id && known->flags & PTRIG_CONN_COUNTED) {
 		known->wan_port = t->wan_port;
@@ -167,7 +178,8 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 		counted = tracked;
 	}
 	pt_lease_unlock(lease);
-	if (known && counted) {
+	known = counted ? bpf_map_lookup_elem(&pt_conns, &made->key) : NULL;
+	if (known) {
 		known->lease = id;
 		known->wan = t->wan;
 		known->wan_ifindex = t->wan_ifindex;
@@ -191,21 +203,21 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 	if ((flags & PT_CONN_CLOSED) != PT_CONN_CLOSED)
 		return;
 	__u32 id = conn->lease;
-	__be32 wan = conn->wan;
+	struct ptrig_lease *lease = flags & PTRIG_CONN_COUNTED ? pt_lease_find(rule, key->remote, conn->wan) : NULL;
 
-	if (!pt_conn_take(conn))
+	/* a lease that is busy: its next packet, or the daemon's next question, ends it */
+	if (lease && !pt_lease_lock(lease))
 		return;
-	pt_conn_remove(key);
-	struct ptrig_lease *lease = pt_lease_find(rule, key->remote, wan);
+	bool taken = pt_conn_take_own(key, conn);
 
-	if (!lease || !(flags & PTRIG_CONN_COUNTED))
-		return;
-	if (!pt_lease_lock(lease))
-		return;
-	if (lease->info.id == id && lease->info.conns)
-		last = --lease->info.conns == 0;
-	pt_lease_unlock(lease);
-	if (!last)
+	if (lease) {
+		if (taken && lease->info.id == id && lease->info.conns)
+			last = --lease->info.conns == 0;
+		pt_lease_unlock(lease);
+	}
+	if (taken)
+		pt_conn_remove(key);
+	if (!last || !lease)
 		return;
 	enum ptrig_reason over = pt_lease_over_held(&lease->info, rule, now, true); /* it was, until now */
 

@@ -21,7 +21,6 @@ struct pt_trigger {
 	__u32 established; /* conntrack knows the connection as established */
 	__be16 wan_port;   /* as the remote sees it */
 	__u32 leases_per_host;
-	__u32 new_sessions_per_second;
 };
 
 static __always_inline bool pt_elapsed(__u64 now, __u64 since, __u64 time) {
@@ -66,6 +65,15 @@ static __always_inline struct ptrig_lease *pt_lease_find(const struct ptrig_rule
 	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote, wan);
 
 	return bpf_map_lookup_elem(&pt_leases, &key);
+}
+
+/* The number of the grant that `lease`, found under this key, holds now; false if the element has become another key's
+ * lease. As long as that number stands there, it has not. */
+static __always_inline bool pt_lease_grant(struct ptrig_lease *lease, const struct ptrig_rule *rule, __be32 remote,
+					   __be32 wan, __u32 *id) {
+	*id = *(volatile __u32 *)&lease->info.id;
+	barrier();
+	return pt_lease_find(rule, remote, wan) == lease;
 }
 
 static __always_inline bool pt_mac_equal(const __u8 *a, const __u8 *b) {
@@ -199,8 +207,7 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 	pt_lease_fill(&lease->info, t, pt_lease_new_id());
 	lease->grant = lease->info.id;
 	lease->info.refreshed_tick = bpf_jiffies64();
-	lease->tokens = t->new_sessions_per_second * 1000;
-	lease->tokens_ns = t->now;
+	lease->tokens_ns = t->now - PT_SECOND_NS;
 	int err = bpf_map_update_elem(&pt_leases, &key, lease, BPF_NOEXIST);
 
 	if (err) {
@@ -279,8 +286,7 @@ static __always_inline void pt_lease_decide(struct ptrig_lease *lease, const str
 	info->refreshed_tick = tick;
 	lease->packets = 0;
 	lease->bytes = 0;
-	lease->tokens = t->new_sessions_per_second * 1000;
-	lease->tokens_ns = t->now;
+	lease->tokens_ns = t->now - PT_SECOND_NS;
 }
 
 static __always_inline bool pt_decision_grants(const struct pt_decision *d) {
@@ -297,14 +303,16 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 	if (!rule || !t)
 		return PT_GO_ON;
 	struct ptrig_lease *lease = pt_lease_find(rule, t->c.remote, t->wan);
-	__u32 id = may_grant ? pt_lease_new_id() : 0;
+	__u32 id = may_grant ? pt_lease_new_id() : 0, grant;
 
 	if (!lease)
 		return PT_GO_ON;
 	d.ended = PT_GO_ON;
 	d.reason = PTRIG_BUSY;
-	if (pt_lease_lock(lease)) {
-		pt_lease_decide(lease, rule, t, may_grant, id, tick, &d);
+	/* what is decided is decided about this key's grant, which the element may no longer hold */
+	if (pt_lease_grant(lease, rule, t->c.remote, t->wan, &grant) && pt_lease_lock(lease)) {
+		if (lease->info.id == grant)
+			pt_lease_decide(lease, rule, t, may_grant, id, tick, &d);
 		pt_lease_unlock(lease);
 	}
 	if (d.ended != PT_GO_ON) {
@@ -414,33 +422,25 @@ static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, _
 	return true;
 }
 
-/* Take a token for one new session; the bucket holds a second's worth, in thousandths. per_second is at
- * most 4,000,000. */
+/* Take a token for one new session. The bucket holds a second's worth, and is a time: what has passed since is what is
+ * in it. Without the lease's lock, for who does not get that one would refuse a session. per_second is at most
+ * 4,000,000. */
 static __always_inline bool pt_lease_token(struct ptrig_lease *lease, __u32 per_second, __u64 now) {
-	bool taken = false;
-
 	if (!per_second)
 		return true;
-	if (!pt_lease_lock(lease))
-		return false;
-	__u64 passed = now - lease->tokens_ns;
+	__u64 cost = PT_SECOND_NS / per_second;
 
-	if ((__s64)passed >= (__s64)PT_SECOND_NS) {
-		lease->tokens = per_second * 1000;
-		lease->tokens_ns = now;
-	} else if ((__s64)passed > 0) {
-		__u64 added = passed * per_second / 1000000;
-		__u64 tokens = lease->tokens + added;
+	for (int i = 0; i < PT_COUNT_TRIES; i++) {
+		__u64 was = *(volatile __u64 *)&lease->tokens_ns, empty = was;
 
-		lease->tokens = tokens < per_second * 1000ULL ? tokens : per_second * 1000;
-		lease->tokens_ns += added * 1000000 / per_second; /* the rest of the time is not lost */
+		if ((__s64)(now - was) > (__s64)PT_SECOND_NS)
+			empty = now - PT_SECOND_NS;
+		if ((__s64)(now - empty) < (__s64)cost)
+			return false;
+		if (__sync_val_compare_and_swap(&lease->tokens_ns, was, empty + cost) == was)
+			return true;
 	}
-	if (lease->tokens >= 1000) {
-		lease->tokens -= 1000;
-		taken = true;
-	}
-	pt_lease_unlock(lease);
-	return taken;
+	return false;
 }
 
 #endif

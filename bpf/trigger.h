@@ -71,7 +71,6 @@ static __always_inline bool pt_trigger_limits(struct pt_trigger *t, __u32 gen) {
 		return false;
 	t->now = bpf_ktime_get_boot_ns();
 	t->leases_per_host = config->leases_per_host;
-	t->new_sessions_per_second = config->new_sessions_per_second;
 	return true;
 }
 

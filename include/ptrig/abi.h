@@ -227,9 +227,9 @@ struct ptrig_lease_info {
 /* Value of pt_leases. `lock` is a try-lock of the BPF programs' own: kernel 6.1 lets no program that may
  * sleep near a map with a bpf_spin_lock, and the sweep is one. */
 struct ptrig_lease {
-	__u32 lock;      /* 1: held */
-	__u32 tokens;    /* bucket of new sessions, in thousandths */
-	__u64 tokens_ns; /* when it was last filled */
+	__u32 lock; /* 1: held */
+	__u32 pad;
+	__u64 tokens_ns; /* bucket of new sessions: it holds what has come in since then, of one second at most */
 	__u32 sessions;  /* now, half-open ones too: those of this grant */
 	__u32 grant;     /* as info.id; changes in one store with `sessions` */
 	__u64 packets;   /* of sessions that have ended */

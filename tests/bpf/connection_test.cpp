@@ -241,6 +241,20 @@ TEST_F(CloseConnection, TheRemoteClosesFirst) {
 	EXPECT_FALSE(live());
 }
 
+/// Another CPU is just deciding about a trigger, and has been interrupted meanwhile.
+TEST_F(CloseConnection, ABusyLeaseForgetsNoConnection) {
+	apply({closing()});
+	ASSERT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+	edit_lease("ident", [](ptrig_lease &l) { l.lock = 1; });
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_TRUE(live());
+	EXPECT_EQ(conns(), 1U) << "it is still there to be ended";
+	edit_lease("ident", [](ptrig_lease &l) { l.lock = 0; });
+	EXPECT_EQ(trigger(kA, kRstOut), PTRIG_FLAGS);
+	EXPECT_FALSE(live()) << "the last connection has ended";
+	EXPECT_EQ(conns(), 0U);
+}
+
 TEST_F(CloseConnection, ResetFromEitherSideEnds) {
 	apply({closing()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);

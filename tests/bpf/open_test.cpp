@@ -219,13 +219,21 @@ TEST_F(Open, RateLimit) {
 	for (std::uint16_t port = 5; port <= 7; port++)
 		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
 	EXPECT_EQ(knock(kRemote, 8), PTRIG_RATE_LIMITED) << "an hour is not 10,800 tokens";
-	edit_lease("media", [](ptrig_lease &l) {
-		l.tokens = 2500;
-		l.tokens_ns -= 900000000;
-	});
+	edit_lease("media", [](ptrig_lease &l) { l.tokens_ns -= 1900000000; });
 	for (std::uint16_t port = 8; port <= 10; port++)
 		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
 	EXPECT_EQ(knock(kRemote, 11), PTRIG_RATE_LIMITED) << "nor does a full bucket overflow within the second";
+}
+
+/// Another CPU is just deciding about a trigger, and has been interrupted meanwhile.
+TEST_F(Open, ALeaseThatIsBusyRefusesNobody) {
+	config_.limits.new_sessions_per_second = 3;
+	granted({media()});
+	edit_lease("media", [](ptrig_lease &l) { l.lock = 1; });
+	for (std::uint16_t port = 1; port <= 3; port++)
+		EXPECT_EQ(knock(kRemote, port), PTRIG_OPENED);
+	EXPECT_EQ(knock(kRemote, 4), PTRIG_RATE_LIMITED) << "the limit holds all the same";
+	EXPECT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 1, .dport = 16384}), PTRIG_HALF_OPEN);
 }
 
 TEST_F(Open, AFloodDoesNotStopTheBucketFromFilling) {

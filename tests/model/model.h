@@ -53,8 +53,7 @@ struct Lease {
 	Time granted = 0, refreshed = 0, ended = 0;
 	std::string host, mac, trigger_remote; ///< `mac` is empty if the host is behind a router
 	bool routed = false;                   ///< its WAN address is on no WAN interface
-	std::int64_t tokens = 0;
-	Time tokens_since = 0;
+	Time empty_since = 0;                  ///< the bucket of new sessions
 };
 
 struct Side {

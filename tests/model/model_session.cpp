@@ -125,17 +125,16 @@ std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &en
 	return !ours ? PTRIG_REMADE : s->halfopen() ? PTRIG_HALF_OPEN : PTRIG_FORWARDED;
 }
 
-/// A bucket that holds a second's worth of new sessions. Time passes here in whole seconds only.
+/// A bucket that holds a second's worth of new sessions: what has come in since the time when it was empty.
 bool Gateway::take_token(Lease &lease) {
 	const auto rate = config_.limits.new_sessions_per_second;
 	if (!rate)
 		return true;
-	if (now_ - lease.tokens_since >= kSecond) {
-		lease.tokens = rate;
-		lease.tokens_since = now_;
-	}
-	lease.tokens = std::min<std::int64_t>(lease.tokens, rate);
-	return lease.tokens > 0 && lease.tokens-- > 0;
+	const Time cost = kSecond / rate, empty = std::max(lease.empty_since, now_ - kSecond);
+	if (now_ - empty < cost)
+		return false;
+	lease.empty_since = empty + cost;
+	return true;
 }
 
 /// PTRIG_OPENED: it may.

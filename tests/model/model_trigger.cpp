@@ -54,8 +54,7 @@ enum ptrig_reason Gateway::grant(const Rule &rule, const Trigger &t, enum ptrig_
 						  .mac = on_link(t.in.host) ? t.in.mac : "",
 						  .trigger_remote = t.in.remote,
 						  .routed = !wan_.contains(t.wan),
-						  .tokens = config_.limits.new_sessions_per_second,
-						  .tokens_since = now_};
+						  .empty_since = now_ - kSecond};
 	return reason;
 }
 
