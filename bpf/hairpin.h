@@ -65,7 +65,7 @@ static __always_inline enum ptrig_reason pt_hairpin_from_lan(struct __sk_buff *s
 	if (pt_port_used(PTRIG_SIDE_WAN, f->p.proto, port))
 		reason = pt_arrive(skb, f);
 	if (reason == PT_GO_ON && entry)
-		reason = pt_hairpin_open(skb, f, entry);
+		reason = f->p.odd_options ? PTRIG_IP_OPTIONS : pt_hairpin_open(skb, f, entry);
 	f->hairpin = false;
 	return reason;
 }

@@ -22,6 +22,14 @@
 #define PT_IP_MF 0x2000
 #define PT_IP_OFFSET 0x1fff
 
+/* IP options (RFC 791 3.1) */
+#define PT_IPOPT_END 0
+#define PT_IPOPT_NOOP 1
+#define PT_IPOPT_LSRR 131
+#define PT_IPOPT_SSRR 137
+#define PT_IPOPT_MOST 40 /* bytes */
+#define PT_IPOPT_ROOM 64 /* for the verifier, who wants a mask */
+
 #define PT_TCP_FIN 0x01
 #define PT_TCP_SYN 0x02
 #define PT_TCP_RST 0x04
@@ -38,6 +46,7 @@ struct pt_pkt {
 	__u8 ttl;
 	__u8 tcp_flags;      /* 0 for UDP */
 	bool first_fragment; /* more fragments follow; the whole L4 header is in this one */
+	bool odd_options;    /* it begins nothing; see pt_packet_odd() */
 };
 
 struct pt_headers {
@@ -130,6 +139,39 @@ static __always_inline bool pt_packet_vlan(const struct __sk_buff *skb) {
 	return skb->vlan_present && skb->vlan_tci & 0xfff;
 }
 
+/* A walk through IP options. */
+struct pt_options {
+	__u8 bytes[PT_IPOPT_ROOM];
+	__u32 len, at;
+	bool odd;
+};
+/* One option; 1: there is no more to see. */
+static long pt_packet_option(__u32 n, struct pt_options *o) {
+	__u8 kind = o->bytes[o->at & (PT_IPOPT_ROOM - 1)], length = o->bytes[(o->at + 1) & (PT_IPOPT_ROOM - 1)];
+
+	if (o->at >= o->len || kind == PT_IPOPT_END)
+		return 1;
+	if (kind == PT_IPOPT_NOOP)
+		length = 1;
+	else if (kind == PT_IPOPT_LSRR || kind == PT_IPOPT_SSRR || length < 2 || o->at + length > o->len) {
+		o->odd = true;
+		return 1;
+	}
+	o->at += length;
+	return 0;
+}
+/* A source route, or IP options that contradict themselves? The kernel refuses both (accept_source_route), but only
+ * after ptrig and conntrack have seen the packet. `at`: where the options begin, `len` bytes. Global for the verifier's
+ * sake. */
+__noinline int pt_packet_odd(struct __sk_buff *skb, __u32 at, __u32 len) {
+	struct pt_options o = {.len = len};
+
+	if (!len || len > PT_IPOPT_MOST || bpf_skb_load_bytes(skb, at, o.bytes, len))
+		return true;
+	bpf_loop(PT_IPOPT_MOST, pt_packet_option, &o, 0);
+	return o.odd;
+}
+
 /* TC: headers may lie outside the linear part of the skb; packets of another VLAN, and frames that are
  * not addressed to this machine, are none of ours. */
 static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
@@ -141,7 +183,13 @@ static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *s
 		need = skb->len;
 	if ((void *)(long)skb->data + need > (void *)(long)skb->data_end && bpf_skb_pull_data(skb, need))
 		return PTRIG_MALFORMED;
-	return pt_packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, l3, skb->len, p);
+	enum ptrig_reason reason =
+		pt_packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, l3, skb->len, p);
+	__u32 options = l3 + sizeof(struct iphdr);
+
+	if (reason == PT_GO_ON && p->l4 > options)
+		p->odd_options = pt_packet_odd(skb, options, p->l4 - options);
+	return reason;
 }
 
 /* The headers again, for writing, after a helper has invalidated every pointer. */

@@ -26,7 +26,7 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 	__u32 trigger = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
 
 	if (trigger || pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport)))
-		return pt_note(skb, &f->p, f->l3, f->gen, trigger);
+		return f->p.odd_options ? PTRIG_IP_OPTIONS : pt_note(skb, &f->p, f->l3, f->gen, trigger);
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
 
@@ -43,6 +43,8 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 
 	if (!entry)
 		return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_OPEN;
+	if (f->p.odd_options)
+		return PTRIG_IP_OPTIONS;
 	reason = pt_open_from_wan(skb, f, entry);
 	return f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN) ? PTRIG_SESSION_ENDED : reason;
 }

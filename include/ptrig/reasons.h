@@ -29,6 +29,7 @@
 	X(NO_LEASE, PASS, "no live lease on this port")                                                                \
 	X(REMOTE_DENIED, PASS, "this remote may not come in")                                                          \
 	X(NOT_SYN, PASS, "a TCP packet of no session that is not a plain SYN")                                         \
+	X(IP_OPTIONS, PASS, "begins nothing: it has a source route, or IP options that contradict themselves")         \
 	X(FLOW_KNOWN, PASS, "the kernel already has a flow with these addresses and ports")                            \
 	X(LOCAL_SOCKET, PASS, "a socket of the gateway itself is there")                                               \
 	X(RATE_LIMITED, PASS, "too many new sessions a second on this lease")                                          \

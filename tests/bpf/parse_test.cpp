@@ -137,6 +137,47 @@ TEST_F(Parse, IpOptionsTrigger) {
 	EXPECT_EQ(run(Hook::kLanIn, "lan0", kFromHost / Ip4{.options = Bytes(40, 1)} / l4), PTRIG_CANDIDATE);
 }
 
+/// The kernel drops what has a source route (accept_source_route = 0) after ptrig has seen it, and what contradicts
+/// itself, too.
+TEST_F(Parse, IpOptionsThatTheKernelRefusesBeginNothing) {
+	const Bytes loose{131, 7, 4, 198, 51, 100, 9}, strict{137, 7, 4, 198, 51, 100, 9},
+		used_up{131, 7, 8, 1, 2, 3, 4};
+	Bytes last(33, 1);
+	last.insert(last.end(), loose.begin(), loose.end());
+	const Bytes behind_another{7, 7, 4, 0, 0, 0, 0, 1, 137, 3, 4};
+	age_lease("media", seconds(1));
+	for (const Bytes &options : {loose, strict, used_up, last, behind_another, Bytes{7, 0, 0, 0}, Bytes{7, 1, 0, 0},
+				     Bytes{7, 5, 4, 0}, Bytes{1, 1, 1, 7}}) {
+		const Ip4 from_wan{.src = kRemote, .dst = kWan, .options = options}, from_lan{.options = options};
+		EXPECT_EQ(wan_in(kFromRemote / from_wan / kKnock), PTRIG_IP_OPTIONS);
+		EXPECT_EQ(wan_in(kFromRemote / from_wan / Tcp{.dport = 113}), PTRIG_IP_OPTIONS);
+		EXPECT_EQ(lan_in(kFromHost / from_lan / Udp{.sport = 5060, .dport = 5060}), PTRIG_IP_OPTIONS);
+		EXPECT_EQ(lan_in(kFromHost2 / Ip4{.src = kHost2, .dst = kWan, .options = options} / kKnock),
+			  PTRIG_IP_OPTIONS)
+			<< "a hairpin";
+	}
+	EXPECT_TRUE(sessions().empty());
+}
+
+TEST_F(Parse, IpOptionsThatOnlyLookLikeASourceRoute) {
+	const Bytes after_the_end{0, 131, 7, 4, 1, 2, 3, 4}, inside_another{7, 7, 4, 131, 137, 131, 137};
+	for (const Bytes &options : {after_the_end, inside_another})
+		EXPECT_EQ(wan_in(kFromRemote / Ip4{.src = kRemote, .dst = kWan, .options = options} /
+				 Udp{.sport = static_cast<std::uint16_t>(9000 + options[0]), .dport = 16384}),
+			  PTRIG_OPENED);
+}
+
+/// A session's time and its end are ptrig's, whatever options its packets have.
+TEST_F(Parse, ASourceRouteHidesNoPacketOfASession) {
+	ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / kKnock), PTRIG_OPENED);
+	const Bytes loose{131, 7, 4, 198, 51, 100, 9};
+	const Packet routed = kFromRemote / Ip4{.src = kRemote, .dst = kWan, .options = loose} / kKnock;
+	EXPECT_EQ(wan_in(routed), PTRIG_HALF_OPEN);
+	admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED});
+	EXPECT_NE(wan_in(routed), PTRIG_HALF_OPEN);
+	EXPECT_TRUE(sessions().empty());
+}
+
 TEST_F(Parse, AtWanEgressWhatTheGatewayForwardsIsRead) {
 	const Packet cut = (kToRemote / kWanToRemote / Udp{.dport = 5060}).cut(40);
 	EXPECT_EQ(run(Hook::kWanOut, "wan0", cut, nullptr, kOwn), PTRIG_NO_CANDIDATE);

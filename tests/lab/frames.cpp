@@ -24,7 +24,7 @@ namespace lab {
 namespace {
 
 constexpr unsigned kSlots = 64, kSlotBytes = 2048;
-constexpr size_t kIp = ETH_HLEN, kTransport = kIp + sizeof(iphdr);
+constexpr size_t kIp = ETH_HLEN;
 
 std::uint32_t words(const std::uint8_t *data, size_t size, std::uint32_t sum = 0) {
 	for (size_t i = 0; i < size; i++)
@@ -38,11 +38,11 @@ std::uint16_t folded(std::uint32_t sum) {
 	return htons(static_cast<std::uint16_t>(~sum));
 }
 
-template <typename Header> void put(std::array<std::uint8_t, 60> &bytes, size_t at, const Header &header) {
+template <typename Header> void put(std::array<std::uint8_t, 72> &bytes, size_t at, const Header &header) {
 	std::memcpy(bytes.data() + at, &header, sizeof(header));
 }
 
-size_t put_transport(std::array<std::uint8_t, 60> &bytes, const Shot &shot) {
+size_t put_transport(std::array<std::uint8_t, 72> &bytes, size_t at, const Shot &shot) {
 	if (shot.tcp) {
 		tcphdr tcp{};
 		tcp.source = htons(shot.from_port);
@@ -51,14 +51,14 @@ size_t put_transport(std::array<std::uint8_t, 60> &bytes, const Shot &shot) {
 		tcp.doff = sizeof(tcp) / 4;
 		tcp.syn = 1;
 		tcp.window = htons(64000);
-		put(bytes, kTransport, tcp);
+		put(bytes, at, tcp);
 		return sizeof(tcp);
 	}
 	udphdr udp{};
 	udp.source = htons(shot.from_port);
 	udp.dest = htons(shot.to_port);
 	udp.len = htons(sizeof(udp) + 4);
-	put(bytes, kTransport, udp);
+	put(bytes, at, udp);
 	return sizeof(udp) + 4;
 }
 
@@ -127,17 +127,18 @@ void FrameSender::make_ring() {
 }
 
 void FrameSender::add(const MacBytes &from, const Shot &shot) {
-	auto &bytes = frames_.emplace_back().bytes;
+	auto &[bytes, frame_size] = frames_.emplace_back();
+	const size_t transport = kIp + sizeof(iphdr) + shot.options.size();
 	std::copy(to_.begin(), to_.end(), bytes.begin());
 	std::copy(from.begin(), from.end(), bytes.begin() + ETH_ALEN);
 	bytes[12] = 0x08; // IPv4
-	const size_t size = put_transport(bytes, shot);
+	const size_t size = put_transport(bytes, transport, shot);
 	iphdr ip{};
 	ip.version = 4;
-	ip.ihl = 5;
+	ip.ihl = 5 + shot.options.size() / 4;
 	ip.ttl = 64;
 	ip.protocol = shot.tcp ? IPPROTO_TCP : IPPROTO_UDP;
-	ip.tot_len = htons(static_cast<std::uint16_t>(sizeof(ip) + (shot.piece ? shot.piece->bytes : size)));
+	ip.tot_len = htons(static_cast<std::uint16_t>(transport - kIp + (shot.piece ? shot.piece->bytes : size)));
 	if (shot.piece) {
 		ip.id = htons(shot.piece->id);
 		ip.frag_off =
@@ -145,14 +146,16 @@ void FrameSender::add(const MacBytes &from, const Shot &shot) {
 	}
 	ip.saddr = htonl(shot.from);
 	ip.daddr = htonl(shot.to);
-	ip.check = folded(words(reinterpret_cast<const std::uint8_t *>(&ip), sizeof(ip)));
 	put(bytes, kIp, ip);
+	std::copy(shot.options.begin(), shot.options.end(), bytes.begin() + kIp + sizeof(ip));
+	put(bytes, kIp + offsetof(iphdr, check), folded(words(bytes.data() + kIp, transport - kIp)));
+	frame_size = std::max(frame_size, transport + size);
 	std::uint32_t sum =
 		words(reinterpret_cast<const std::uint8_t *>(&ip.saddr), 8, ip.protocol + std::uint32_t(size));
-	sum = words(bytes.data() + kTransport, size, sum);
+	sum = words(bytes.data() + transport, size, sum);
 	// A fragment's is none, which UDP allows: the rest of its datagram may be anything.
 	const std::uint16_t check = shot.piece && !shot.tcp ? 0 : folded(sum);
-	put(bytes, kTransport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
+	put(bytes, transport + (shot.tcp ? offsetof(tcphdr, check) : offsetof(udphdr, check)), check);
 	if (!priority_)
 		return;
 	constexpr std::array<std::uint8_t, 4> kTag{0x81, 0x00, 0xa0, 0x00};
@@ -167,7 +170,7 @@ void FrameSender::send_shared() {
 		auto *header = reinterpret_cast<tpacket2_hdr *>(slot);
 		const std::atomic_ref<std::uint32_t> status(header->tp_status);
 		std::copy(frame.bytes.begin(), frame.bytes.end(), slot + TPACKET2_HDRLEN - sizeof(sockaddr_ll));
-		header->tp_len = frame.bytes.size();
+		header->tp_len = frame.size;
 		status = TP_STATUS_SEND_REQUEST;
 		if (::send(socket_.get(), nullptr, 0, 0) < 0 || status != TP_STATUS_AVAILABLE)
 			throw std::system_error(errno, std::generic_category(), "send a shared frame");
@@ -188,7 +191,7 @@ unsigned FrameSender::send_copies() {
 	std::vector<iovec> parts(frames_.size());
 	std::vector<mmsghdr> messages(frames_.size());
 	for (size_t i = 0; i < frames_.size(); i++) {
-		parts[i] = {frames_[i].bytes.data(), frames_[i].bytes.size()};
+		parts[i] = {frames_[i].bytes.data(), frames_[i].size};
 		messages[i].msg_hdr.msg_iov = &parts[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}

@@ -33,6 +33,7 @@ struct Shot {
 	std::uint16_t from_port = 0, to_port = 0;
 	bool tcp = false;
 	std::optional<Piece> piece{};
+	std::vector<std::uint8_t> options{}; ///< of IP; a multiple of 4 bytes, 12 at most
 };
 
 /// Where a frame's bytes lie when it is sent: copied into the packet, or in memory that the kernel shares with the
@@ -53,7 +54,8 @@ public:
 
 private:
 	struct Frame {
-		std::array<std::uint8_t, 60> bytes{};
+		std::array<std::uint8_t, 72> bytes{};
+		size_t size = 60;
 	};
 	unsigned send_copies();
 	void make_ring();
