@@ -277,11 +277,11 @@ std::vector<Diagnostic> check_warnings(const ParsedConfig &parsed, const CheckFa
 }
 
 bool is_reached_by_pages(std::uint16_t port, Protos proto) {
-	// WebRTC's TURN client (TurnPort::AllowedTurnPort of libwebrtc) sends UDP to any port from 1024 on and to
-	// these.
-	if (proto == PTRIG_UDP)
-		return port >= 1024 || port == 53 || port == 80 || port == 443;
-	return !is_bad_port(port);
+	// WebRTC's TURN client (TurnPort::AllowedTurnPort of libwebrtc) asks servers at any port from 1024 on and at
+	// these, by UDP and by TCP; the Fetch standard's bad ports are not its own.
+	if (port >= 1024 || port == 53 || port == 80 || port == 443)
+		return true;
+	return proto == PTRIG_TCP && !is_bad_port(port);
 }
 
 bool is_bad_port(std::uint16_t port) {
