@@ -46,6 +46,21 @@ TEST_F(Trigger, Grants) {
 	EXPECT_FALSE(lease("media"));
 }
 
+/// A packet may wait between LAN ingress and WAN egress: for its neighbour, in a queue of an IPS, in a transformation.
+/// What others send meanwhile, and the firewall drops, must not make it theirs.
+TEST_F(Trigger, APacketThatWaitsIsItsSendersWhateverOthersSendMeanwhile) {
+	apply({media()});
+	const Packet waits = kFromHost2 / Ip4{.src = kHost2, .dst = kRemote} / kInvite;
+	ASSERT_EQ(run(Hook::kLanIn, "lan0", waits), PTRIG_CANDIDATE);
+	const Tuple tuple = *tuple_of(waits.bytes(), 14);
+	const test_entry entry = masquerade(tuple, kWan);
+	for (unsigned i = 0; i < 100; i++) // the same remote and ports, another sender
+		dp().run(Hook::kLanIn, "lan0", (kFromHost / kHostToRemote / kInvite).bytes(), "");
+	EXPECT_EQ(wan_out(Packet(forwarded(waits.bytes(), 14, entry, true, false))), PTRIG_GRANTED);
+	ASSERT_TRUE(lease("media"));
+	EXPECT_EQ(lease("media")->info.host, be(kHost2));
+}
+
 TEST_F(Trigger, IsCountedAndTold) {
 	apply({media(), ident()});
 	EXPECT_EQ(trigger(kA, kIrcSyn), PTRIG_GRANTED);

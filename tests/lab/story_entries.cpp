@@ -197,4 +197,33 @@ TEST_P(Entries, GoWithTheNextDaemon) {
 	expect_all_gone();
 }
 
+/// Who replicates or logs conntrack's events is told of what others begin, and of no session.
+TEST_P(Entries, NoConntrackEventTellsOfASession) {
+	up(game());
+	trigger(lan1());
+	Process &listener = background(gw(), {"conntrack", "-E"});
+	const auto tells = [&](const Endpoint &to) {
+		return listener.out().find(" dst=" + to.address + " sport=") != std::string::npos &&
+		       listener.out().find(" dport=" + std::to_string(to.port) + " ") != std::string::npos;
+	};
+	std::uint16_t port = 7000; // it listens at last
+	ASSERT_TRUE(eventually(10s, [&] {
+		try_trigger(lan2(), {kRemote2, ++port}, {}, 50ms);
+		return tells({kRemote2, port});
+	}));
+	const Fd udp = start_talk(lan1(), {kRemote1, 0}, 6000);
+	auto [remote, host] = connect_in(6001, lan1());
+	ASSERT_TRUE(says(remote, host));
+	EXPECT_EQ(ptrig({"session", "close", "--all"}).status, 0);
+	ASSERT_EQ(answered(), 0);
+	++port;
+	ASSERT_TRUE(eventually(10s, [&] { // what came before has been told then
+		try_trigger(lan2(), {kRemote2, port}, {}, 50ms);
+		return tells({kRemote2, port});
+	}));
+	const std::string told = listener.out();
+	EXPECT_EQ(told.find("dport=6000 "), std::string::npos) << told;
+	EXPECT_EQ(told.find("dport=6001 "), std::string::npos) << told;
+}
+
 } // namespace lab

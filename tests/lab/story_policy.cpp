@@ -1,5 +1,8 @@
 // The gateway's forward chain has the last word on triggered traffic: schedules, forbidden destinations and blocklists
 // hold for sessions and for a host's own packets from an open port, and what they drop keeps no lease alive.
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "tests/lab/policy.h"
 
 namespace lab {
@@ -224,6 +227,24 @@ TEST_P(Policy, ABlocklistHoldsForRunningSessions) {
 	nft("delete element inet lab bad { " + kRemote2 + " }\n");
 	EXPECT_TRUE(run_both_ways(bad)) << "off the list again";
 	EXPECT_EQ(who_gets_udp(6001, {kRemote2, 0}), "lan1");
+}
+
+/// A classful scheduler at the WAN or the LAN goes by it, as for every packet that the kernel forwards.
+TEST_P(Policy, ASessionsPacketsHaveThePriorityOfTheirTypeOfService) {
+	constexpr int kLowDelay = 0x10, kPackets = 5;
+	constexpr const char *kInteractive = "meta priority 0:6";
+	up(game());
+	trigger(lan1());
+	const Sessions sessions = begin_sessions(lan1(), kRemote2);
+	const PacketCount count(gw(), "postrouting priority 300;", kInteractive);
+	ASSERT_TRUE(run_both_ways(sessions));
+	EXPECT_EQ(count.udp() + count.tcp(), 0U) << "without a type of service";
+	for (const Fd *end : {&sessions.udp, &sessions.udp_host, &sessions.tcp, &sessions.tcp_host})
+		ASSERT_EQ(setsockopt(end->get(), IPPROTO_IP, IP_TOS, &kLowDelay, sizeof(kLowDelay)), 0);
+	for (int i = 0; i < kPackets; i++)
+		ASSERT_TRUE(run_both_ways(sessions));
+	EXPECT_EQ(count.udp(), 2U * kPackets);
+	EXPECT_GE(count.tcp(), 2U * kPackets);
 }
 
 } // namespace lab
