@@ -49,14 +49,8 @@ static __noinline bool pt_conn_reserve(__be32 address) {
 	return false;
 }
 
-/* Whoever swaps seen_ns to 0 deletes the entry. */
-static __always_inline bool pt_conn_take(struct ptrig_conn *conn) {
-	__u64 seen = conn->seen_ns;
-
-	return seen && __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
-}
-/* The same for who has found it by its key: the element may have become another connection's. */
-static __always_inline bool pt_conn_take_own(const struct ptrig_conn_key *key, struct ptrig_conn *conn) {
+/* Whoever swaps seen_ns to 0 deletes the entry. The element may have become another connection's since it was found. */
+static __always_inline bool pt_conn_take(const struct ptrig_conn_key *key, struct ptrig_conn *conn) {
 	__u64 seen = *(volatile __u64 *)&conn->seen_ns;
 
 	barrier();
@@ -208,7 +202,7 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 	/* a lease that is busy: its next packet, or the daemon's next question, ends it */
 	if (lease && !pt_lease_lock(lease))
 		return;
-	bool taken = pt_conn_take_own(key, conn);
+	bool taken = pt_conn_take(key, conn);
 
 	if (lease) {
 		if (taken && lease->info.id == id && lease->info.conns)

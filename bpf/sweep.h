@@ -62,25 +62,31 @@ static __noinline void pt_sweep_mark(const struct ptrig_session_key *key, struct
 		wan->flags |= PTRIG_SESSION_OVER;
 }
 
-static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s,
+/* The element may be on its way to another session, with a key and a half of two: what is found over is looked at again
+ * once it stands under its key, and is acted on only if it still does then. */
+static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s, void *table,
 					     struct pt_sweep *w, bool halfopen) {
+	struct ptrig_session_key at = *key;
 	__u64 id = *(volatile __u64 *)&s->id;
 	bool ask;
 
-	if (key->side != PTRIG_SIDE_LAN || !id)
+	if (at.side != PTRIG_SIDE_LAN || !id)
 		return 0;
-	bool over = pt_sweep_session_over(w, key, s, halfopen, &ask);
+	bool over = pt_sweep_session_over(w, &at, s, halfopen, &ask);
 
-	if (!over && !ask)
+	if ((!over && !ask) || bpf_map_lookup_elem(table, &at) != s)
+		return 0;
+	over = pt_sweep_session_over(w, &at, s, halfopen, &ask);
+	if ((!over && !ask) || *(volatile __u64 *)&s->id != id || bpf_map_lookup_elem(table, &at) != s)
 		return 0;
 	if (over && !(s->flags & PTRIG_SESSION_OVER))
-		pt_sweep_mark(key, s, id, halfopen);
+		pt_sweep_mark(&at, s, id, halfopen);
 	struct ptrig_over *listed = pt_sweep_next(w->args);
 
 	if (!listed)
 		return 1;
 	listed->id = id;
-	listed->key = *key;
+	listed->key = at;
 	listed->kind = halfopen ? PTRIG_LISTED_HALFOPEN : PTRIG_LISTED_SESSION;
 	if (halfopen)
 		w->args->halfopen++;
@@ -89,10 +95,10 @@ static __always_inline long pt_sweep_session(const struct ptrig_session_key *key
 	return !--w->args->most;
 }
 static long pt_sweep_established(void *map, const void *key, void *value, struct pt_sweep *w) {
-	return pt_sweep_session(key, value, w, false);
+	return pt_sweep_session(key, value, &pt_sessions, w, false);
 }
 static long pt_sweep_halfopen(void *map, const void *key, void *value, struct pt_sweep *w) {
-	return pt_sweep_session(key, value, w, true);
+	return pt_sweep_session(key, value, &pt_halfopen, w, true);
 }
 
 /* An ended lease is kept until its cooldown is over. */
@@ -172,16 +178,16 @@ static __always_inline bool pt_sweep_is_silent(const struct pt_sweep *w, const s
 	return pt_elapsed(w->now, info->refreshed_ns, pt_lease_timeout(rule, info->conns) / 4);
 }
 static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep *w) {
-	const struct ptrig_conn_key *key = k;
+	struct ptrig_conn_key key = *(const struct ptrig_conn_key *)k; /* as of pt_sweep_session() */
 	struct ptrig_conn *conn = value;
-	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key->rule);
-	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key->remote, conn->wan) : NULL;
+	struct ptrig_rule *rule = pt_rule_by_id(w->gen, key.rule);
+	struct ptrig_lease *lease = rule ? pt_lease_find(rule, key.remote, conn->wan) : NULL;
 	__u64 seen = conn->seen_ns;
 	bool held = conn->flags & PTRIG_CONN_COUNTED && lease && lease->info.id == conn->lease &&
 		    lease->info.state == PTRIG_LEASE_LIVE;
 
-	if (!held && pt_conn_take(conn)) {
-		pt_conn_remove(key);
+	if (!held && pt_conn_take(&key, conn)) {
+		pt_conn_remove(&key);
 		w->args->conns++;
 	}
 	/* asked once a second: what is to be listed comes to an end */
@@ -192,7 +198,7 @@ static long pt_sweep_conn(void *map, const void *k, void *value, struct pt_sweep
 	if (!listed || __sync_val_compare_and_swap(&conn->seen_ns, seen, w->now) != seen)
 		return !listed;
 	listed->kind = PTRIG_LISTED_CONN;
-	listed->conn = *key;
+	listed->conn = key;
 	w->args->asked++;
 	return !--w->args->most;
 }
