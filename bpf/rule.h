@@ -57,10 +57,14 @@ static __always_inline bool pt_set_has_address(__u32 set, __be32 address) {
 
 	return bpf_map_lookup_elem(&pt_prefixes, &key) != NULL;
 }
-static __always_inline bool pt_set_has_mac(__u32 set, const __u8 *mac) {
-	struct ptrig_mac_key key = {.set = set};
+/* On this interface, or on any. */
+static __always_inline bool pt_set_has_mac(__u32 set, const __u8 *mac, __u32 ifindex) {
+	struct ptrig_mac_key key = {.set = set, .ifindex = ifindex};
 
 	__builtin_memcpy(key.mac, mac, sizeof(key.mac));
+	if (bpf_map_lookup_elem(&pt_macs, &key))
+		return true;
+	key.ifindex = 0;
 	return bpf_map_lookup_elem(&pt_macs, &key) != NULL;
 }
 
@@ -68,7 +72,7 @@ static __always_inline bool pt_set_has_mac(__u32 set, const __u8 *mac) {
 static __always_inline bool pt_rule_allows_source(const struct ptrig_rule *rule, const struct ptrig_cand *c) {
 	if (rule->flags & PTRIG_RULE_SOURCE_SET)
 		return pt_set_has_address(rule->sources_set, c->host) ||
-		       (c->flags & PTRIG_CAND_MAC && pt_set_has_mac(rule->sources_set, c->mac));
+		       (c->flags & PTRIG_CAND_MAC && pt_set_has_mac(rule->sources_set, c->mac, c->lan_ifindex));
 	return rule->flags & PTRIG_RULE_SOURCE_ROUTED || c->flags & PTRIG_CAND_ONLINK;
 }
 /* May this remote open a session? `contacted` is decided by the lease's key. */

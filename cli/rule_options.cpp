@@ -21,7 +21,7 @@ constexpr std::array<KeyHelp, 18> kHelp{{
 	{"description", "TEXT", "Free text"},
 	{"trigger", "PORTS/PROTO", "Destination ports that trigger, towards the WAN"},
 	{"trigger_remotes", "any|PREFIX", "Only packets to these remotes trigger"},
-	{"sources", "lan|routed|PREFIX|MAC", "Which LAN hosts may trigger"},
+	{"sources", "lan|routed|PREFIX|MAC[@IFACE]", "Which LAN hosts may trigger"},
 	{"open", "PORTS[=HOSTPORT]/PROTO", "WAN ports to open, and where they lead on the host"},
 	{"remotes", "any|contacted|PREFIX", "Who may come in"},
 	{"timeout", "TIME", "Idle time after the last refresh (10m)"},

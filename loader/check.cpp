@@ -70,6 +70,7 @@ private:
 		check_dhcp(i, rule);
 		check_gateway_uses(i, rule);
 		check_web(i, rule);
+		check_macs(i, rule);
 		const bool opens_udp = std::any_of(rule.open.begin(), rule.open.end(),
 						   [](const OpenRange &o) { return o.wan.protos & PTRIG_UDP; });
 		if (opens_udp && rule.timeout < kShortestUdp)
@@ -262,6 +263,19 @@ private:
 					"which is then the contacted remote and may come in: name its servers in "
 					"trigger_remotes, or in sources the machine that it is for, and open few ports",
 					to_string(*port)));
+	}
+
+	/// Whoever is on another LAN can take a MAC address that counts on all of them.
+	void check_macs(std::size_t i, const Rule &rule) {
+		const std::vector<std::string> &lan = parsed_.config.gateway.lan;
+		const auto &macs = rule.sources.macs;
+		const auto any = std::find_if(macs.begin(), macs.end(),
+					      [](const MacSource &source) { return source.interface.empty(); });
+		if (lan.size() > 1 && any != macs.end())
+			warn(i, fmt::format("{} may trigger from each LAN ({}), and whoever is on another one can take "
+					    "that MAC address: name the interface that it is on, as in {}",
+					    to_string(*any), listed(lan),
+					    quoted(to_string(MacSource{any->mac, lan.front()}))));
 	}
 
 	const ParsedConfig &parsed_;

@@ -102,7 +102,7 @@ class Sets {
 public:
 	Sets(std::uint32_t first, Tables &tables) : next_(std::max<std::uint32_t>(first, 1)), tables_(tables) {}
 
-	std::uint32_t number(std::vector<Prefix> prefixes, std::vector<Mac> macs = {}) {
+	std::uint32_t number(std::vector<Prefix> prefixes, std::vector<MacSource> macs = {}) {
 		sort_unique(prefixes);
 		sort_unique(macs);
 		if (prefixes.empty() && macs.empty())
@@ -112,7 +112,7 @@ public:
 		if (is_new) {
 			for (const Prefix &prefix : entry->first.first)
 				tables_.prefixes.push_back({next_, prefix});
-			for (const Mac &mac : entry->first.second)
+			for (const MacSource &mac : entry->first.second)
 				tables_.macs.push_back({next_, mac});
 			++next_;
 		}
@@ -127,7 +127,7 @@ private:
 
 	std::uint32_t next_;
 	Tables &tables_;
-	std::map<std::pair<std::vector<Prefix>, std::vector<Mac>>, std::uint32_t> numbers_;
+	std::map<std::pair<std::vector<Prefix>, std::vector<MacSource>>, std::uint32_t> numbers_;
 };
 
 std::uint32_t flags_of(const Rule &rule) {

@@ -24,7 +24,7 @@ struct PrefixEntry {
 };
 struct MacEntry {
 	std::uint32_t set = 0;
-	Mac mac;
+	MacSource source;
 };
 
 struct Tables {

@@ -107,7 +107,7 @@ std::vector<std::string> Gateway::Impl::size_notes(const GatewayConfig &config) 
 	return notes;
 }
 
-Done Gateway::Impl::prepare(const Tables &tables, const Live &next, const Live &before) const {
+Done Gateway::Impl::prepare(const Tables &tables, const Network &network, const Live &next, const Live &before) const {
 	auto used = active();
 	if (!used)
 		return tl::unexpected(std::move(used.error()));
@@ -115,7 +115,7 @@ Done Gateway::Impl::prepare(const Tables &tables, const Live &next, const Live &
 	// A packet that began before the last switch may still be reading there.
 	auto done = wait_for_programs()
 			    .and_then([&] { return purge_sets(dir, before.first_set, before.next_set); })
-			    .and_then([&] { return write_tables(dir, sizes, idle, tables, before); })
+			    .and_then([&] { return write_tables(dir, sizes, idle, tables, network, before); })
 			    .and_then([&] { return write_live(dir, idle, next); });
 	if (!done)
 		purge_sets(dir, before.first_set, before.next_set);
@@ -180,7 +180,7 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	if (auto settled = settle(**before, wanted->network, nullptr); !settled)
 		return tl::unexpected(std::move(settled.error()));
 	const auto next = next_live(config, config_path, *tables, **before, first_set_after(**before));
-	if (auto prepared = prepare(*tables, *next, **before); !prepared)
+	if (auto prepared = prepare(*tables, wanted->network, *next, **before); !prepared)
 		return tl::unexpected(std::move(prepared.error()));
 	options.strict = true;
 	auto attached = attach_interfaces(dir, *wanted, options, this->names);
@@ -214,8 +214,11 @@ Done Gateway::Impl::first_tables(const Config &config, const std::string &config
 	auto tables = compile_after(config, none);
 	if (!tables)
 		return tl::unexpected(std::move(tables.error()));
+	auto network = read_network();
+	if (!network)
+		return tl::unexpected(std::move(network.error()));
 	const auto next = next_live(config, config_path, *tables, none, first_set_after(none));
-	return prepare(*tables, *next, none).and_then([&] { return flip(next); });
+	return prepare(*tables, *network, *next, none).and_then([&] { return flip(next); });
 }
 
 Result<ApplyResult> Gateway::apply(const Config &config, const std::string &config_path) {
@@ -272,6 +275,12 @@ Result<std::optional<std::vector<std::string>>> Gateway::reconcile() {
 	auto wanted = impl_->want((*live)->config);
 	if (!wanted)
 		return tl::unexpected(std::move(wanted.error()));
+	auto generation = impl_->active();
+	if (!generation)
+		return tl::unexpected(std::move(generation.error()));
+	// Before the interface's first packet.
+	if (auto done = follow_sources(impl_->dir, impl_->sizes, *generation, **live, wanted->network); !done)
+		return tl::unexpected(std::move(done.error()));
 	auto attached = attach_interfaces(impl_->dir, *wanted, AttachOptions{}, impl_->names);
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));

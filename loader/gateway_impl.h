@@ -86,7 +86,10 @@ Done write_live(const std::string &dir, std::uint32_t generation, const Live &li
 
 /// Fill `generation`, which no packet uses. `before`: whose rules keep their counters.
 Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Tables &tables,
-		  const Live &before);
+		  const Network &network, const Live &before);
+/// Bring the MAC addresses of `sources` that name an interface in line with the interfaces as they are now.
+Done follow_sources(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Live &live,
+		    const Network &network);
 /// Delete the prefixes and MAC addresses of all sets outside first .. end - 1.
 Done purge_sets(const std::string &dir, std::uint32_t first, std::uint32_t end);
 /// One more than the highest set number in it, or `first` if it has none.
@@ -239,7 +242,7 @@ struct Gateway::Impl {
 	/// The first configuration of new pins; nothing is attached.
 	Done first_tables(const Config &config, const std::string &config_path);
 	/// Write the generation that is idle.
-	Done prepare(const Tables &tables, const Live &next, const Live &before) const;
+	Done prepare(const Tables &tables, const Network &network, const Live &next, const Live &before) const;
 	/// Make it the active one.
 	Done flip(std::shared_ptr<const Live> next);
 	/// End the leases that the active rules, `after`, do not allow any more, unless that is done. `before`: those

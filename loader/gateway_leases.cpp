@@ -32,14 +32,22 @@ bool contains(const std::vector<Prefix> &prefixes, Ip4 address) {
 	return std::any_of(prefixes.begin(), prefixes.end(), [&](const Prefix &p) { return p.contains(address); });
 }
 
+/// Whether this lease's host, by its MAC address, is one of `sources`, as bpf/rule.h says of a trigger.
+bool has_mac(const Sources &sources, const Mac &mac, const ptrig_lease_info &info, const Network &network) {
+	return std::any_of(sources.macs.begin(), sources.macs.end(), [&](const MacSource &source) {
+		if (source.mac != mac || source.interface.empty())
+			return source.mac == mac;
+		const Link *link = network.find(source.interface);
+		return link && link->ifindex == info.lan_ifindex;
+	});
+}
+
 /// Whether `rule` lets this lease's host trigger.
 bool allows_host(const Rule &rule, const ptrig_lease_info &info, const Network &network) {
 	const Ip4 host = ip_from_net(info.host);
 	if (rule.sources.kind == Sources::Kind::kSet) {
 		const auto mac = mac_of(info);
-		const auto &macs = rule.sources.macs;
-		return contains(rule.sources.prefixes, host) ||
-		       (mac && std::find(macs.begin(), macs.end(), *mac) != macs.end());
+		return contains(rule.sources.prefixes, host) || (mac && has_mac(rule.sources, *mac, info, network));
 	}
 	if (rule.sources.kind == Sources::Kind::kRouted)
 		return true;

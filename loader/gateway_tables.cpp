@@ -2,6 +2,8 @@
 // memory; prefixes and MAC addresses go under set numbers that no other generation uses.
 #include <algorithm>
 #include <fstream>
+#include <set>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -44,25 +46,39 @@ ptrig_prefix_key prefix_key(const PrefixEntry &entry) {
 	return key;
 }
 
-ptrig_mac_key mac_key(const MacEntry &entry) {
+ptrig_mac_key mac_key(const MacEntry &entry, std::uint32_t ifindex) {
 	ptrig_mac_key key{};
 	key.set = entry.set;
-	std::copy(entry.mac.bytes.begin(), entry.mac.bytes.end(), key.mac);
+	key.ifindex = ifindex;
+	std::copy(entry.source.mac.bytes.begin(), entry.source.mac.bytes.end(), key.mac);
 	return key;
 }
 
-template <typename Key, typename Entry>
-Done insert_sets(const std::string &dir, const char *name, const std::vector<Entry> &entries,
-		 Key (*key_of)(const Entry &)) {
-	if (entries.empty())
+/// Without those of an interface that does not exist: follow_sources() adds them when it comes.
+std::vector<ptrig_mac_key> mac_keys(const std::vector<MacEntry> &entries, const Network &network) {
+	std::vector<ptrig_mac_key> keys;
+	keys.reserve(entries.size());
+	for (const MacEntry &entry : entries) {
+		const std::string &name = entry.source.interface;
+		const Link *link = name.empty() ? nullptr : network.find(name);
+		if (link || name.empty())
+			keys.push_back(mac_key(entry, link ? link->ifindex : 0));
+	}
+	return keys;
+}
+
+std::vector<ptrig_prefix_key> prefix_keys(const std::vector<PrefixEntry> &entries) {
+	std::vector<ptrig_prefix_key> keys(entries.size());
+	std::transform(entries.begin(), entries.end(), keys.begin(), prefix_key);
+	return keys;
+}
+
+template <typename Key> Done insert_sets(const std::string &dir, const char *name, const std::vector<Key> &keys) {
+	if (keys.empty())
 		return {};
 	auto map = Map<Key, std::uint32_t>::open(dir, name);
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
-	std::vector<Key> keys;
-	keys.reserve(entries.size());
-	for (const Entry &entry : entries)
-		keys.push_back(key_of(entry));
 	return map->update_all(keys, std::vector<std::uint32_t>(keys.size(), 1));
 }
 
@@ -110,7 +126,7 @@ ptrig_config with_conntrack_max(ptrig_config config) {
 } // namespace
 
 Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Tables &tables,
-		  const Live &before) {
+		  const Network &network, const Live &before) {
 	auto config = Map<std::uint32_t, ptrig_config>::open(dir, "pt_config");
 	if (!config)
 		return tl::unexpected(std::move(config.error()));
@@ -120,8 +136,8 @@ Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t g
 		.and_then([&] { return write_slots(dir, "pt_lists", generation, sizes.lists, tables.lists); })
 		.and_then([&] { return write_slots(dir, "pt_rules", generation, sizes.rules, tables.rules); })
 		.and_then([&] { return config->update(generation, with_conntrack_max(tables.config)); })
-		.and_then([&] { return insert_sets(dir, "pt_prefixes", tables.prefixes, prefix_key); })
-		.and_then([&] { return insert_sets(dir, "pt_macs", tables.macs, mac_key); })
+		.and_then([&] { return insert_sets(dir, "pt_prefixes", prefix_keys(tables.prefixes)); })
+		.and_then([&] { return insert_sets(dir, "pt_macs", mac_keys(tables.macs, network)); })
 		.and_then([&] { return reset_counters(dir, tables, before); });
 }
 
@@ -129,6 +145,48 @@ Done purge_sets(const std::string &dir, std::uint32_t first, std::uint32_t end) 
 	return purge<ptrig_prefix_key>(dir, "pt_prefixes", first, end).and_then([&] {
 		return purge<ptrig_mac_key>(dir, "pt_macs", first, end);
 	});
+}
+
+Done follow_sources(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Live &live,
+		    const Network &network) {
+	std::vector<MacEntry> bound; // to an interface
+	auto rules = MappedArray<ptrig_rule>::open(dir, "pt_rules");
+	if (!rules)
+		return tl::unexpected(std::move(rules.error()));
+	for (const auto &[id, rule] : live.by_id)
+		for (const MacSource &source : rule->sources.macs) {
+			const std::size_t slot = std::size_t{generation} * sizes.rules + (id & 0xffff);
+			if (!source.interface.empty() && (*rules)[slot].id == id)
+				bound.push_back({(*rules)[slot].sources_set, source});
+		}
+	if (bound.empty())
+		return {};
+	auto map = Map<ptrig_mac_key, std::uint32_t>::open(dir, "pt_macs");
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	auto keys = map->keys();
+	if (!keys)
+		return tl::unexpected(std::move(keys.error()));
+	const auto bytes_of = [](const ptrig_mac_key &key) {
+		return std::string_view(reinterpret_cast<const char *>(&key), sizeof(key));
+	};
+	std::set<std::string_view> wanted, there;
+	const std::vector<ptrig_mac_key> now = mac_keys(bound, network);
+	for (const ptrig_mac_key &key : now)
+		wanted.insert(bytes_of(key));
+	for (const ptrig_mac_key &key : *keys) {
+		if (key.ifindex == 0 || key.set < live.first_set || key.set >= live.next_set)
+			continue;
+		there.insert(bytes_of(key));
+		if (!wanted.contains(bytes_of(key)))
+			if (auto erased = map->erase(key); !erased)
+				return erased;
+	}
+	for (const ptrig_mac_key &key : now)
+		if (!there.contains(bytes_of(key)))
+			if (auto added = map->update(key, 1); !added)
+				return added;
+	return {};
 }
 
 std::uint32_t end_of_sets(const Tables &tables, std::uint32_t first) {

@@ -1,8 +1,10 @@
 // Which rules are on each port, and what is wrong with rules beside each other: too many, too many on
-// one port, one that opens a reserved port.
+// one port, one that opens a reserved port, one with a source on no LAN.
 #include "loader/port_index.h"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "loader/rule_text.h"
 
@@ -95,6 +97,7 @@ public:
 private:
 	void add(std::size_t rule) {
 		const Rule &r = config_.rules[rule];
+		add_sources(rule);
 		for (std::size_t i = 0; i < r.trigger.size(); ++i) {
 			const PortRange &t = r.trigger[i];
 			if (!add(out_.trigger, rule, t.first, t.last, t.protos, "trigger", i, "triggers on"))
@@ -114,6 +117,20 @@ private:
 				 "leads to host port"))
 				break;
 		}
+	}
+
+	/// A MAC address on an interface that no LAN is would let nobody trigger.
+	void add_sources(std::size_t rule) {
+		const std::vector<std::string> &lan = config_.gateway.lan;
+		const std::vector<MacSource> &macs = config_.rules[rule].sources.macs;
+		for (std::size_t i = 0; i < macs.size() && !lan.empty(); ++i)
+			if (const std::string &name = macs[i].interface;
+			    !name.empty() && std::find(lan.begin(), lan.end(), name) == lan.end())
+				out_.conflicts.push_back(
+					{rule, "sources", static_cast<int>(i),
+					 fmt::format("rule {} has {}, and {} is none of [gateway] lan: write one of {}",
+						     quoted(config_.rules[rule].name), quoted(to_string(macs[i])), name,
+						     fmt::join(lan, ", "))});
 	}
 
 	bool add(PortIndex &index, std::size_t rule, unsigned first, unsigned last, Protos protos, const char *key,

@@ -44,7 +44,7 @@ private:
 /// What is wrong with rules[rule] beside the others. `item` is the range of its `key` that shows it, -1: none does.
 struct RuleConflict {
 	std::size_t rule = 0;
-	std::string key; ///< "trigger", "open"; empty: the rule as such
+	std::string key; ///< "trigger", "open", "sources"; empty: the rule as such
 	int item = -1;
 	std::string message;
 };

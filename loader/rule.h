@@ -54,12 +54,21 @@ struct Mac {
 	std::array<std::uint8_t, 6> bytes{};
 	auto operator<=>(const Mac &) const = default;
 };
+/// A MAC address in `sources`: it says who somebody is on one LAN, and on the others is forged.
+struct MacSource {
+	Mac mac;
+	std::string interface; ///< one of [gateway] lan; empty: whichever it comes in by
+	MacSource() = default;
+	MacSource(Mac address, std::string name = "") : mac(address), interface(std::move(name)) {}
+	auto operator<=>(const MacSource &) const = default;
+	bool operator==(const MacSource &) const = default;
+};
 
 /// Which LAN hosts may trigger. kLan and kRouted stand alone; kSet uses the lists.
 struct Sources {
 	enum class Kind { kLan, kRouted, kSet } kind = Kind::kLan;
 	std::vector<Prefix> prefixes;
-	std::vector<Mac> macs;
+	std::vector<MacSource> macs;
 	bool operator==(const Sources &) const = default;
 };
 /// Who may come in.
@@ -147,6 +156,8 @@ parse_duration(std::string_view text);              ///< "10m", "2h4m", "0s"; un
 Result<Prefix> parse_prefix(std::string_view text); ///< "203.0.113.0/24" or an address
 Result<Ip4> parse_ip4(std::string_view text);
 Result<Mac> parse_mac(std::string_view text);
+Result<std::string> parse_interface(std::string_view text); ///< the name of one
+Result<MacSource> parse_mac_source(std::string_view text);  ///< "02:00:5e:10:00:01", also with "@br0"
 Result<std::string> parse_rule_name(std::string_view text); ///< 1-31 of A-Z a-z 0-9 . _ -, not beginning with a dot
 
 std::string to_string(const PortRange &);
@@ -154,6 +165,7 @@ std::string to_string(const OpenRange &);
 std::string to_string(const Prefix &);
 std::string to_string(Ip4);
 std::string to_string(const Mac &);
+std::string to_string(const MacSource &);
 std::string to_string(nanoseconds);      ///< shortest exact form: "10m", "2h4m", "1500ms"
 std::string describe(const OpenRange &); ///< for people: "WAN 6000-6010 → host 7000-7010 udp"
 std::string_view to_string(Refresh);

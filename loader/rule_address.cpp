@@ -1,4 +1,4 @@
-// Text of IPv4 addresses, prefixes and MAC addresses, read and printed.
+// Text of IPv4 addresses, prefixes, MAC addresses and interfaces, read and printed.
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -148,6 +148,32 @@ Result<Mac> parse_mac(std::string_view text) {
 	return *mac;
 }
 
+/// As the kernel's dev_valid_name().
+Result<std::string> parse_interface(std::string_view text) {
+	constexpr std::size_t kLongest = 15;
+	if (text.empty())
+		return refuse(text, "an interface's name is missing: write one as in \"br0\"");
+	if (text.size() > kLongest)
+		return refuse(text, "no interface has a name longer than 15 characters");
+	if (text == "." || text == ".." || text.find_first_of("/: \t\n\v\f\r") != std::string_view::npos ||
+	    !text::is_printable(text))
+		return refuse(text, "no interface can have this name: write one as in \"br0\"");
+	return std::string(text);
+}
+
+Result<MacSource> parse_mac_source(std::string_view text) {
+	const std::size_t at = text.find('@');
+	auto mac = parse_mac(text.substr(0, at));
+	if (!mac)
+		return tl::unexpected(std::move(mac.error()));
+	if (at == std::string_view::npos)
+		return MacSource(*mac);
+	auto interface = parse_interface(text.substr(at + 1));
+	if (!interface)
+		return tl::unexpected(std::move(interface.error()));
+	return MacSource(*mac, std::move(*interface));
+}
+
 std::string to_string(Ip4 address) {
 	const std::uint32_t v = address.value;
 	return fmt::format("{}.{}.{}.{}", v >> 24, v >> 16 & 255, v >> 8 & 255, v & 255);
@@ -161,6 +187,10 @@ std::string to_string(const Prefix &prefix) {
 
 std::string to_string(const Mac &mac) {
 	return fmt::format("{:02x}", fmt::join(mac.bytes, ":"));
+}
+
+std::string to_string(const MacSource &source) {
+	return to_string(source.mac) + (source.interface.empty() ? "" : "@" + source.interface);
 }
 
 } // namespace ptrig

@@ -52,7 +52,7 @@ void read_remotes(Rule &rule, ValueReader &value) {
 		rule.remotes = {Remotes::Kind::kSet, std::move(prefixes)};
 }
 
-using Source = std::variant<Prefix, Mac>;
+using Source = std::variant<Prefix, MacSource>;
 
 Result<Source> source_item(std::string_view item) {
 	if (item == "lan" || item == "routed")
@@ -60,9 +60,11 @@ Result<Source> source_item(std::string_view item) {
 	auto prefix = parse_prefix(item);
 	if (prefix)
 		return Source(*prefix);
-	const auto mac = parse_mac(item);
+	const auto mac = parse_mac_source(item);
 	if (mac)
 		return Source(*mac);
+	if (item.find('@') != std::string_view::npos)
+		return tl::unexpected(mac.error());
 	// What has the digits of a MAC address is one that is written in another way, not a name.
 	std::string digits(item);
 	if (std::count(item.begin(), item.end(), '.') != 3) // as in an address that is wrong
@@ -97,7 +99,7 @@ void read_sources(Rule &rule, ValueReader &value) {
 		if (const auto *prefix = std::get_if<Prefix>(&item))
 			rule.sources.prefixes.push_back(*prefix);
 		else
-			rule.sources.macs.push_back(std::get<Mac>(item));
+			rule.sources.macs.push_back(std::get<MacSource>(item));
 	}
 }
 
@@ -117,7 +119,7 @@ std::string write_sources(const Rule &rule) {
 	std::vector<std::string> items;
 	for (const Prefix &prefix : rule.sources.prefixes)
 		items.push_back(to_string(prefix));
-	for (const Mac &mac : rule.sources.macs)
+	for (const MacSource &mac : rule.sources.macs)
 		items.push_back(to_string(mac));
 	return toml_value(items);
 }

@@ -21,22 +21,6 @@ constexpr std::uint32_t kMostNewSessions = 1'000'000;
 constexpr nanoseconds kShortestTime = seconds(1);
 constexpr nanoseconds kLongestTime = std::chrono::hours(7 * 24);
 
-/// As the kernel's dev_valid_name().
-Result<std::string> parse_interface(std::string_view name) {
-	constexpr std::size_t kLongest = 15;
-	const auto refuse = [&](std::string_view why) {
-		return fail(fmt::format("{}: {}", quoted(name), why), Status::kInput);
-	};
-	if (name.empty())
-		return refuse("an interface's name is missing: write one as in \"br0\"");
-	if (name.size() > kLongest)
-		return refuse("no interface has a name longer than 15 characters");
-	if (name == "." || name == ".." || name.find_first_of("/: \t\n\v\f\r") != std::string_view::npos ||
-	    !text::is_printable(name))
-		return refuse("no interface can have this name: write one as in \"br0\"");
-	return std::string(name);
-}
-
 bool check_once(const std::vector<std::string> &names, ValueReader &value) {
 	for (std::size_t i = 0; i < names.size(); ++i) {
 		if (std::find(names.begin(), names.begin() + static_cast<long>(i), names[i]) ==

@@ -82,6 +82,15 @@ Located to_value(const toml::node &node) {
 	return located;
 }
 
+/// Of a right list of sources.
+std::vector<FilePosition> places_of_macs(const Located &sources) {
+	std::vector<FilePosition> places;
+	for (std::size_t i = 0; i < sources.items.size(); ++i)
+		if (parse_mac_source(sources.value.items[i].text))
+			places.push_back(sources.items[i]);
+	return places;
+}
+
 /// The table that has this key, as it is written in a file.
 std::string_view home_of(std::string_view key) {
 	const auto has = [&](const auto &keys) {
@@ -196,6 +205,8 @@ private:
 				      fmt::format("{}: {}", key->name, problem.message));
 				wrong.insert(key->name);
 			}
+			if (places && key->name == "sources")
+				places->items.emplace(key->name, places_of_macs(located));
 			if (places && (key->name == "open" || key->name == "trigger"))
 				places->items.emplace(key->name, std::move(located.items));
 		}

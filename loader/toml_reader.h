@@ -18,7 +18,8 @@ struct FilePosition {
 
 /// Where the parts of a rule were written, as long as its file is being read.
 struct RulePlaces {
-	std::map<std::string, std::vector<FilePosition>, std::less<>> items; ///< by key: of its items
+	std::map<std::string, std::vector<FilePosition>, std::less<>>
+		items; ///< by key: of its items; of sources, its MAC addresses
 	bool has_errors = false;
 };
 

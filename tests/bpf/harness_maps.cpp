@@ -136,9 +136,10 @@ void DatapathTest::apply(std::vector<Rule> rules, unsigned generation, bool acti
 		next_set_ = std::max(next_set_, set + 1);
 	}
 	auto macs = dp_->map<ptrig_mac_key, std::uint32_t>("pt_macs");
-	for (const auto &[set, m] : tables.macs) {
+	for (const auto &[set, source] : tables.macs) {
 		ptrig_mac_key key{.set = set};
-		std::copy(m.bytes.begin(), m.bytes.end(), key.mac);
+		key.ifindex = source.interface.empty() ? 0 : ifindex(source.interface);
+		std::copy(source.mac.bytes.begin(), source.mac.bytes.end(), key.mac);
 		must(macs.update(key, 0));
 		next_set_ = std::max(next_set_, set + 1);
 	}

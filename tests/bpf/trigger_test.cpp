@@ -222,6 +222,24 @@ TEST_F(Trigger, SourcesPrefixesAndMacs) {
 	EXPECT_EQ(trigger({kRouted, kSwitchMac}, kInvite), PTRIG_HELD);
 }
 
+// S3: a guest on another LAN can take any MAC address.
+TEST_F(Trigger, SourcesMacOnOneInterface) {
+	Rule rule = media();
+	rule.sources = {Sources::Kind::kSet, {}, {{mac(kHostMac), "lan0"}}};
+	const Machine forged{"192.168.88.5", kHostMac};
+	apply({rule});
+	EXPECT_EQ(trigger(forged, kInvite, kRemote, {.lan = "lan1"}), PTRIG_SOURCE);
+	EXPECT_FALSE(lease("media"));
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_SOURCE);
+	EXPECT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
+	EXPECT_EQ(trigger(forged, kInvite, kRemote, {.lan = "lan1"}), PTRIG_SOURCE);
+	rule.name = "loose";
+	rule.sources.macs = {mac(kHostMac)};
+	apply({rule}, 1);
+	EXPECT_EQ(trigger(forged, kInvite, kRemote, {.lan = "lan1"}), PTRIG_GRANTED)
+		<< "without the interface, on each";
+}
+
 TEST_F(Trigger, TriggerRemotes) {
 	Rule rule = media();
 	rule.trigger_remotes = {prefix("203.0.113.11"), prefix("198.51.100.0", 24)};

@@ -116,6 +116,16 @@ TEST_P(Network, LanInterfaceRemovedAndMadeAgain) {
 	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan1(), 6000)));
 }
 
+TEST_P(Network, SourcesOnAnInterfaceFollowIt) {
+	Process &daemon = run_daemon(game("sources = ['" + mac_of(lan1()) + "@" + lan_device() + "']"));
+	trigger(lan1());
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	remake_lan();
+	EXPECT_TRUE(eventually(15s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	})) << daemon.err();
+}
+
 TEST_P(Network, WanInterfaceRemovedAndMadeAgain) {
 	Process &daemon = run_daemon(game());
 	trigger(lan1());

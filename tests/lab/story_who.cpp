@@ -25,6 +25,34 @@ TEST_P(Who, SourcesMac) {
 	EXPECT_EQ(who_gets_udp(6000), "lan2");
 }
 
+class WhoTwoLans : public Lab {};
+LAB_STORIES_OF(WhoTwoLans, "xdp"); // where the two hosts are on LANs of their own
+
+TEST_P(WhoTwoLans, AForgedMacAddressOnTheOtherLanGetsNothing) {
+	const std::string mac = mac_of(lan1()), bound = mac + "@" + lan_device();
+	up(rule("bound", "4000/udp", "6000/udp", "sources = ['" + bound + "']\ntimeout = '1m'") +
+	   rule("loose", "4001/udp", "6100/udp", "sources = ['" + mac + "']\ntimeout = '1m'"));
+	EXPECT_EQ(rule_row("bound").at("sources"), Json::array({bound}));
+	ip(lan2(), "link set eth0 down\nlink set eth0 address " + mac +
+			   "\nlink set eth0 up\nroute replace default via 192.168.78.1\n");
+	ASSERT_TRUE(eventually(15s, [&] { return try_trigger(lan2(), {kRemote1, 9}, {}, 50ms).has_value(); }));
+	trigger(lan2(), {kRemote1, 4001});
+	EXPECT_EQ(who_gets_udp(6100), "lan2") << "without an interface it counts on each";
+	trigger(lan2(), {kRemote1, 4000});
+	EXPECT_EQ(who_gets_udp(6000), "gateway");
+	EXPECT_EQ(refused("bound", "source"), 1U);
+	EXPECT_EQ(leases("bound"), Json::array());
+	trigger(lan1(), {kRemote1, 4000});
+	EXPECT_EQ(who_gets_udp(6000), "lan1");
+	// Another interface is another source: the lease's host is not one any more.
+	EXPECT_EQ(ptrig({"rule", "set", "bound", "--sources", mac + "@eth9"}).status, 2);
+	EXPECT_EQ(leases("bound").size(), 1U);
+	EXPECT_EQ(ptrig({"rule", "set", "bound", "--sources", mac + "@lan2if"}).status, 0);
+	EXPECT_EQ(leases("bound"), Json::array());
+	trigger(lan2(), {kRemote1, 4000});
+	EXPECT_EQ(who_gets_udp(6000), "lan2");
+}
+
 TEST_P(Who, SourcesLanLeavesOutWhatIsRouted) {
 	ip(lan1(), "addr add 10.9.0.5/32 dev lo\n");
 	ip(gw(), "route add 10.9.0.0/24 via 192.168.77.11\n");

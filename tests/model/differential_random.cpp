@@ -25,7 +25,12 @@ Sources Differential::random_sources() {
 	if (pick(2))
 		sources.prefixes = random_prefixes({kHost, kHost2, kRouted});
 	if (pick(2) || sources.prefixes.empty())
-		sources.macs = {mac(pick(2) ? kHostMac : pick(2) ? kHost2Mac : kSwitchMac)};
+		sources.macs = {{mac(pick(2)   ? kHostMac
+				     : pick(2) ? kHost2Mac
+					       : kSwitchMac),
+				 pick(3)   ? ""
+				 : pick(2) ? "lan0"
+					   : "lan1"}};
 	return sources;
 }
 

@@ -26,6 +26,7 @@ constexpr std::uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
 struct Input {
 	bool from_lan = false, answer = false;
 	std::string host, mac, remote;   ///< `mac`: of what has sent it, from the LAN
+	std::string lan = "lan0";        ///< the LAN interface, from the LAN
 	std::string wan;                 ///< to which WAN address; from the LAN: behind which it is masqueraded
 	std::uint16_t near = 0, far = 0; ///< port on our side (host's or WAN's), port of the remote
 	Protos proto = PTRIG_UDP;

@@ -26,8 +26,10 @@ bool may_trigger(const Rule &rule, const Input &in) {
 	const Sources &from = rule.sources;
 	if (from.kind == Sources::Kind::kSet)
 		return within(from.prefixes, in.host) ||
-		       std::any_of(from.macs.begin(), from.macs.end(),
-				   [&](const Mac &mac) { return to_string(mac) == in.mac; });
+		       std::any_of(from.macs.begin(), from.macs.end(), [&](const MacSource &source) {
+			       return to_string(source.mac) == in.mac &&
+				      (source.interface.empty() || source.interface == in.lan);
+		       });
 	return from.kind == Sources::Kind::kRouted || on_link(in.host);
 }
 

@@ -96,6 +96,26 @@ TEST(Mac, ReadsAndPrints) {
 		expect_refusal(parse_mac(c.text), c.text, c.says);
 }
 
+TEST(MacSource, ReadsAndPrints) {
+	for (const char *text : {"02:00:5e:10:00:01", "02:00:5e:10:00:01@br0", "02:00:5e:10:00:01@eth0.42",
+				 "02:00:5e:10:00:01@a@b", "02:00:5e:10:00:01@fifteen-letters"})
+		EXPECT_EQ(to_string(*parse_mac_source(text)), text);
+	EXPECT_EQ(*parse_mac_source("AA:BB:CC:DD:EE:F0@br0"), MacSource(*parse_mac("aa:bb:cc:dd:ee:f0"), "br0"));
+	const struct {
+		const char *text, *about, *says;
+	} cases[] = {
+		{"02:00:5e:10:00:01@", "", "an interface's name is missing"},
+		{"02:00:5e:10:00:01@sixteen-letters-", "sixteen-letters-", "longer than 15 characters"},
+		{"02:00:5e:10:00:01@a/b", "a/b", "no interface can have this name"},
+		{"02:00:5e:10:00:01@a b", "a b", "no interface can have this name"},
+		{"AA-BB-CC-DD-EE-F0@br0", "AA-BB-CC-DD-EE-F0", "write aa:bb:cc:dd:ee:f0"},
+		{"01:00:5e:00:00:01@br0", "01:00:5e:00:00:01", "group address"},
+		{"@br0", "", "not a MAC address"},
+	};
+	for (const auto &c : cases)
+		expect_refusal(parse_mac_source(c.text), c.about, c.says);
+}
+
 TEST(RuleName, IsCheckedForItsCharactersAndLength) {
 	for (const char *name : {"a", "ftp-active", "A.b_c-9", "a-", "-", "_.", "0123456789012345678901234567890"})
 		EXPECT_EQ(*parse_rule_name(name), name);

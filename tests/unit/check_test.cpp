@@ -84,6 +84,22 @@ TEST(Check, SharedTriggerPorts) {
 		   "f:13:1: ", "rule \"c\": triggers on 20/tcp like \"a\"; 22/tcp like \"b\": one packet");
 }
 
+// S3: on another LAN anybody can take a MAC address.
+TEST(Check, MacAddressesOnEachOfSeveralLans) {
+	const std::string two = "[gateway]\nlan = [\"br0\", \"guests\"]\n";
+	const std::string any = rule_text("r", "21/tcp", "50000/tcp", "sources = [\"02:00:5e:10:00:01\"]");
+	expect_none(any);
+	const auto all = warnings(two + any);
+	ASSERT_EQ(all.size(), 1U);
+	EXPECT_EQ(all[0],
+		  "f:3:1: rule \"r\": 02:00:5e:10:00:01 may trigger from each LAN (br0, guests), and whoever is on "
+		  "another one can take that MAC address: name the interface that it is on, as in "
+		  "\"02:00:5e:10:00:01@br0\"");
+	EXPECT_TRUE(
+		warnings(two + rule_text("r", "21/tcp", "50000/tcp", "sources = [\"02:00:5e:10:00:01@br0\"]")).empty());
+	EXPECT_TRUE(warnings(two + rule_text("r", "21/tcp", "50000/tcp", "sources = [\"10.0.0.0/8\"]")).empty());
+}
+
 TEST(Check, PrivilegedOpenPorts) {
 	expect_one(rule_text("r", "21/tcp", "1023/tcp"), "f:3:1: ", "opens 1023/tcp: ports below 1024");
 	expect_none(rule_text("r", "21/tcp", "1024/tcp"));

@@ -84,6 +84,13 @@ TEST(CompileLimits, InvalidRulesAndTwoOfOneName) {
 	expect_refused(config, {"rule \"r0\": open: 17 ranges are too many"});
 }
 
+TEST(CompileLimits, AMacAddressOnWhatIsNoLan) {
+	Config config = same(1, "#/tcp", "#/tcp");
+	config.gateway.lan = {"br0"};
+	config.rules[0].sources = {Sources::Kind::kSet, {}, {{Mac{{2, 0, 0, 0, 0, 1}}, "eth9"}}};
+	expect_refused(config, {"02:00:00:00:00:01@eth9", "eth9 is none of [gateway] lan: write one of br0"});
+}
+
 TEST(CompileLimits, MoreAddressesThanTheMapsHold) {
 	Config config = same(1, "#/tcp", "#/tcp");
 	config.rules[0].sources.kind = Sources::Kind::kSet;

@@ -30,7 +30,7 @@ std::vector<std::string> members(const Tables &tables, std::uint32_t set) {
 			out.push_back(to_string(entry.prefix));
 	for (const MacEntry &entry : tables.macs)
 		if (entry.set == set)
-			out.push_back(to_string(entry.mac));
+			out.push_back(to_string(entry.source));
 	return out;
 }
 
@@ -160,6 +160,15 @@ TEST(CompileSets, EqualSetsShareANumber) {
 	EXPECT_NE(t.rules[2].sources_set, t.rules[2].remotes_set);
 	EXPECT_EQ(t.prefixes.size(), 4U);
 	EXPECT_EQ(t.macs.size(), 1U);
+}
+
+TEST(CompileSets, AMacAddressOnOneInterfaceIsAnotherMember) {
+	Config config = test::config_of({test::rule("a", "1/tcp", "1001/tcp"), test::rule("b", "2/tcp", "1002/tcp")});
+	config.rules[0].sources = {Sources::Kind::kSet, {}, {mac("02:00:00:00:00:01")}};
+	config.rules[1].sources = {Sources::Kind::kSet, {}, {{mac("02:00:00:00:00:01"), "br0"}}};
+	const Tables t = compiled(config);
+	EXPECT_EQ(members(t, t.rules[0].sources_set), (std::vector<std::string>{"02:00:00:00:00:01"}));
+	EXPECT_EQ(members(t, t.rules[1].sources_set), (std::vector<std::string>{"02:00:00:00:00:01@br0"}));
 }
 
 TEST(CompileSets, ASetOfMacsAlone) {

@@ -33,6 +33,25 @@ void expect_wrong(const std::string &table, const std::vector<WrongLine> &cases,
 		expect_errors(fmt::format("[{}]\n{}\n{}", table, c.line, rest), c.errors);
 }
 
+TEST(ConfigErrors, AMacAddressOnWhatIsNoLan) {
+	const auto with = [](const std::string &gateway, const std::string &more) {
+		return "[[rule]]\nname = \"r\"\ntrigger = [\"1/tcp\"]\nopen = [\"2/tcp\"]\n" + more +
+		       "\nsources = [\"10.0.0.0/8\", \"02:00:5e:10:00:01\", \"02:00:5e:10:00:01@lan0\",\n"
+		       "\"02:00:5e:10:00:02@eth9\"]\n" +
+		       gateway;
+	};
+	// Its place is found in whatever order the file is.
+	expect_errors(
+		with("[gateway]\nlan = [\"br0\", \"lan0\"]\n", ""),
+		{"7:1: sources: rule \"r\" has \"02:00:5e:10:00:02@eth9\", and eth9 is none of [gateway] lan: write "
+		 "one of br0, lan0"});
+	expect_errors(with("[gateway]\nlan = [\"eth9\"]\n", ""),
+		      {"6:47: \"02:00:5e:10:00:01@lan0\", and lan0 is none"});
+	expect_errors(with("[gateway]\nlan = [\"eth9\", \"lan0\"]\n", ""), {});
+	expect_errors(with("", ""), {});
+	expect_errors(with("[gateway]\nlan = [\"br0\"]\n", "enabled = false"), {});
+}
+
 TEST(ConfigErrors, Syntax) {
 	expect_errors("[gateway]\nlan = [\"br0\"\nwan = \"x\"\n", {"3:1: TOML: "});
 	expect_errors("[gateway]\nlan = [\"br0]\n", {"2:13: TOML: "});
@@ -190,6 +209,9 @@ TEST(ConfigErrors, RuleValues) {
 			{"remotes = [\"10.0.0.0/8, 192.0.2.1\"]",
 			 {"2:12: write them as separate items, as in [\"10.0.0.0/8\", \"192.0.2.1\"]"}},
 			{"sources = [\"01:00:5e:00:00:01\"]", {"2:12: group address"}},
+			{"sources = [\"02:00:5e:10:00:01@\", \"10.0.0.1@br0\", \"xbox@br0\"]",
+			 {"2:12: an interface's name is missing", "2:34: not a MAC address",
+			  "2:50: not a MAC address"}},
 			{"sources = []", {"2:11: the list is empty"}},
 			{"remotes = []", {"2:11: the list is empty"}},
 			{"remotes = \"none\"", {"2:11: write \"any\", \"contacted\" or a list"}},

@@ -142,6 +142,8 @@ TEST(Config, Sources) {
 	EXPECT_EQ(rule_with("sources = \"routed\"").sources.kind, Sources::Kind::kRouted);
 	const Sources set{Sources::Kind::kSet, {prefix("192.168.1.0/24")}, {mac("02:00:5e:10:00:01")}};
 	EXPECT_EQ(rule_with("sources = [\"02:00:5e:10:00:01\", \"192.168.1.0/24\"]").sources, set);
+	const Sources on_br0{Sources::Kind::kSet, {}, {{mac("02:00:5e:10:00:01"), "br0"}}};
+	EXPECT_EQ(rule_with("sources = [\"02:00:5e:10:00:01@br0\"]").sources, on_br0);
 }
 
 TEST(Config, ARuleHasUpToSixteenRangesASide) {

@@ -118,7 +118,7 @@ Rule RandomConfig::rule(const std::string &name) {
 			r.sources.prefixes, [&] { return prefix(); }, 3);
 		if (coin())
 			some(
-				r.sources.macs, [&] { return mac(); }, 3);
+				r.sources.macs, [&] { return MacSource(mac(), coin() ? "br0" : ""); }, 3);
 	}
 	r.remotes.kind = static_cast<Remotes::Kind>(number(0, 2));
 	if (r.remotes.kind == Remotes::Kind::kSet)
