@@ -182,6 +182,11 @@ static __noinline void pt_conn_track(const struct ptrig_rule *rule, const struct
 	}
 }
 
+/* A function of its own, which has its own stack. */
+static __noinline struct ptrig_lease *pt_conn_lease(const struct ptrig_rule *rule, __be32 remote, __be32 wan) {
+	return pt_lease_find(rule, remote, wan);
+}
+
 #define PT_CONN_CLOSED (PTRIG_CONN_FIN_LAN | PTRIG_CONN_FIN_WAN)
 
 /* A FIN of a trigger connection has passed, `fin` is its direction's bit; or all is over, PT_CONN_CLOSED. */
@@ -197,7 +202,7 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 	if ((flags & PT_CONN_CLOSED) != PT_CONN_CLOSED)
 		return;
 	__u32 id = conn->lease;
-	struct ptrig_lease *lease = flags & PTRIG_CONN_COUNTED ? pt_lease_find(rule, key->remote, conn->wan) : NULL;
+	struct ptrig_lease *lease = flags & PTRIG_CONN_COUNTED ? pt_conn_lease(rule, key->remote, conn->wan) : NULL;
 
 	/* a lease that is busy: its next packet, or the daemon's next question, ends it */
 	if (lease && !pt_lease_lock(lease))
@@ -209,8 +214,9 @@ static __noinline void pt_conn_closing(const struct ptrig_rule *rule, const stru
 			last = --lease->info.conns == 0;
 		pt_lease_unlock(lease);
 	}
-	if (taken)
-		pt_conn_remove(key);
+	if (!taken)
+		return;
+	pt_conn_remove(key);
 	if (!last || !lease)
 		return;
 	enum ptrig_reason over = pt_lease_over_held(&lease->info, rule, now, true); /* it was, until now */

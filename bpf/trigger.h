@@ -23,6 +23,17 @@ static __always_inline bool pt_trigger_held(const struct ptrig_rule *rule, const
 	       pt_lease_claimant(&lease->info, &t->c) == PT_CLAIM_SAME;
 }
 
+/* A FIN or RST of a trigger connection leaves. */
+static __noinline void pt_trigger_closes(const struct ptrig_rule *rule, const struct pt_trigger *t, bool tracked) {
+	const struct ptrig_wait *closing = pt_conn_scratch(rule, t);
+
+	if (closing && rule->flags & PTRIG_RULE_CONFIRM)
+		pt_wait_end(&closing->key);
+	if (closing && tracked)
+		pt_conn_closing(rule, &closing->key, t->c.tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_LAN,
+				t->now);
+}
+
 /* One rule's part of a trigger packet that leaves. Global for the verifier's sake. */
 __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_trigger *t) {
 	if (!rule || !t)
@@ -33,13 +44,7 @@ __noinline int pt_trigger_rule(const struct ptrig_rule *rule, const struct pt_tr
 	enum ptrig_reason reason;
 
 	if (c->tcp_flags & PT_TCP_NO_GRANT) {
-		const struct ptrig_wait *closing = pt_conn_scratch(rule, t);
-
-		if (closing && rule->flags & PTRIG_RULE_CONFIRM)
-			pt_wait_end(&closing->key);
-		if (closing && tracked)
-			pt_conn_closing(rule, &closing->key,
-					c->tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_LAN, t->now);
+		pt_trigger_closes(rule, t, tracked);
 		return PTRIG_FLAGS;
 	}
 	if (!pt_rule_allows_source(rule, c))
