@@ -170,7 +170,7 @@ Done EventReader::read(const Gateway::Impl &gateway, const std::function<void(co
 	each_ = nullptr;
 	if (rc < 0)
 		return system_error("read the events", -rc);
-	const auto liberal = make_liberal(std::exchange(remade_, {}), gateway.sizes.zone);
+	auto liberal = make_liberal(std::exchange(remade_, {}), gateway.sizes.zone);
 	auto lost = lost_so_far(gateway.dir);
 	if (!lost)
 		return tl::unexpected(std::move(lost.error()));
