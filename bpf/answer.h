@@ -208,7 +208,7 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 
 /* Was it the host itself that sent this a moment ago, and does it leave by the session's WAN? */
 static __always_inline enum ptrig_reason pt_answer_mine(const struct __sk_buff *skb, const struct ptrig_session *lan) {
-	if ((__u32)bpf_jiffies64() - lan->heard > PT_HEARD_SECONDS * cfg_tick_hz)
+	if ((__u32)bpf_jiffies64() - lan->heard >= PT_HEARD_SECONDS * cfg_tick_hz)
 		return PTRIG_SPOOFED;
 	return lan->oif == skb->ifindex ? PT_GO_ON : PTRIG_OTHER_WAN;
 }

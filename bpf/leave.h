@@ -86,7 +86,7 @@ static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l
 	if (!pt_entry_look(skb, &t, p->proto, e))
 		return answer == PT_GO_ON ? PTRIG_NO_CANDIDATE : answer;
 	if (e->is_reply)
-		reason = pt_leave_begun(skb, p, e, l3);
+		reason = pt_wan_left(skb->ifindex, p->saddr) ? PTRIG_NO_CANDIDATE : pt_leave_begun(skb, p, e, l3);
 	else if (answer == PT_GO_ON)
 		reason = pt_answer_first_leaves(skb, p, e);
 	else

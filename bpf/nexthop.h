@@ -54,7 +54,16 @@ static __noinline bool pt_nexthop_by(struct __sk_buff *skb, __be32 saddr, __be32
 static __always_inline bool pt_wan_address(__u32 ifindex, __be32 address) {
 	struct ptrig_wan_key key = {.ifindex = ifindex, .address = address};
 
-	return bpf_map_lookup_elem(&pt_wan_addrs, &key) != NULL;
+	const __u32 *known = bpf_map_lookup_elem(&pt_wan_addrs, &key);
+
+	return known && !(*known & PTRIG_WAN_GONE);
+}
+/* Was it one until a moment ago? */
+static __always_inline bool pt_wan_left(__u32 ifindex, __be32 address) {
+	struct ptrig_wan_key key = {.ifindex = ifindex, .address = address};
+	const __u32 *known = bpf_map_lookup_elem(&pt_wan_addrs, &key);
+
+	return known && *known & PTRIG_WAN_GONE;
 }
 
 #endif

@@ -140,7 +140,7 @@ __noinline int pt_trigger_answer(const struct pt_pkt *p, __u32 gen, const struct
 	t.wan_ifindex = waiting->conn.wan_ifindex;
 	t.wan_port = waiting->conn.wan_port;
 	t.routed = !pt_wan_address(t.wan_ifindex, t.wan);
-	if (!pt_wait_end(&key) || late)
+	if (!pt_wait_end(&key) || late || pt_wan_left(t.wan_ifindex, t.wan))
 		return PTRIG_NO_ANSWER;
 	enum ptrig_reason reason = pt_lease_ask(rule, &t);
 

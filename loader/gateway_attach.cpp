@@ -156,7 +156,8 @@ Done Attacher::add_address(const AddressKey &where, std::uint32_t primary) {
 		return {};
 	if (auto done = addresses_.update(key, primary); !done)
 		return done;
-	if (const Link *link = wanted_.network.find(where.first); link && !*known && was_attached(where.first))
+	const bool is_new = !*known || **known & PTRIG_WAN_GONE;
+	if (const Link *link = wanted_.network.find(where.first); link && is_new && was_attached(where.first))
 		report_.lines.push_back(
 			fmt::format("wan {}: address {}", link->name, to_string(ip_from_net(where.second))));
 	return {};
@@ -178,27 +179,36 @@ Done Attacher::add_left_out() {
 	return {};
 }
 
+/// One that goes is marked for some seconds, unless others wait for its room.
 Done Attacher::remove_addresses() {
-	std::vector<ptrig_wan_key> old;
-	auto listed = addresses_.each([&](const ptrig_wan_key &key, std::uint32_t) {
-		if (!wanted_.addresses.count({key.ifindex, key.address}))
+	const auto now = static_cast<std::uint32_t>(boot_now_ns() / 1000000000U) & ~PTRIG_WAN_GONE;
+	std::vector<ptrig_wan_key> old, gone;
+	auto listed = addresses_.each([&](const ptrig_wan_key &key, std::uint32_t value) {
+		if (wanted_.addresses.count({key.ifindex, key.address}))
+			return;
+		if (!(value & PTRIG_WAN_GONE))
+			gone.push_back(key);
+		if (!left_out_.empty() ||
+		    (value & PTRIG_WAN_GONE && now - (value & ~PTRIG_WAN_GONE) >= PTRIG_WAN_GONE_SECONDS))
 			old.push_back(key);
 	});
 	if (!listed)
 		return listed;
-	for (const auto &key : old) {
-		if (auto done = addresses_.erase(key); !done)
+	for (const auto &key : gone) {
+		if (auto done = addresses_.update(key, PTRIG_WAN_GONE | now); !done)
 			return done;
 		const bool elsewhere =
 			std::any_of(wanted_.addresses.begin(), wanted_.addresses.end(),
 				    [&](const auto &entry) { return entry.first.second == key.address; });
-		const Ip4 address = ip_from_net(key.address);
 		if (!elsewhere)
-			report_.gone.push_back(address);
+			report_.gone.push_back(ip_from_net(key.address));
 		if (is_wanted(key.ifindex))
-			report_.lines.push_back(
-				fmt::format("wan {}: address {} is gone", names_[key.ifindex], to_string(address)));
+			report_.lines.push_back(fmt::format("wan {}: address {} is gone", names_[key.ifindex],
+							    to_string(ip_from_net(key.address))));
 	}
+	for (const auto &key : old)
+		if (auto done = addresses_.erase(key); !done)
+			return done;
 	return {};
 }
 

@@ -145,7 +145,7 @@ Result<std::vector<std::string>> unknown_addresses(const std::string &dir, const
 			auto known = map->lookup({.ifindex = interface.ifindex, .address = to_net(address.local)});
 			if (!known)
 				return tl::unexpected(std::move(known.error()));
-			if (!*known)
+			if (!*known || **known & PTRIG_WAN_GONE)
 				unknown.push_back(address.local);
 		}
 		if (!unknown.empty())

@@ -156,7 +156,13 @@ struct ptrig_mac_key {
 	__u16 pad;
 };
 
-/* pt_wan_addrs: hash; an address of a WAN interface. Value: __u32, 1 = primary. */
+/*
+ * pt_wan_addrs: hash; an address of a WAN interface. Value: __u32, 1 = primary. PTRIG_WAN_GONE and the second of
+ * CLOCK_BOOTTIME: it has just gone. What is masqueraded to it leaves for a moment still, and it must not pass for an
+ * address that is only routed here.
+ */
+#define PTRIG_WAN_GONE 0x80000000U
+#define PTRIG_WAN_GONE_SECONDS 10U
 struct ptrig_wan_key {
 	__u32 ifindex;
 	__be32 address;

@@ -137,6 +137,22 @@ TEST_F(Admin, SweepEndsLeasesWhoseWanAddressIsGone) {
 	wan_address("wan0", kWan);
 }
 
+/// What is masqueraded to it leaves for a moment still. It is no address that is only routed here.
+TEST_F(Admin, NothingIsGrantedByAWanAddressThatHasJustGone) {
+	granted({media()});
+	const ptrig_wan_key key{ifindex("wan0"), be(kWan)};
+	auto addresses = dp().map<ptrig_wan_key, std::uint32_t>("pt_wan_addrs");
+	ASSERT_TRUE(addresses.update(key, PTRIG_WAN_GONE | 1U));
+	EXPECT_EQ(trigger(kA, kInvite), PTRIG_CANDIDATE) << "nothing comes of it, nor is the old one refreshed";
+	EXPECT_EQ(sweep().leases, 1U);
+	EXPECT_EQ(trigger(kA, kInvite), PTRIG_CANDIDATE);
+	EXPECT_EQ(usage().leases, 0U);
+	ASSERT_TRUE(addresses.erase(key));
+	EXPECT_EQ(trigger(kA, kInvite), PTRIG_GRANTED) << "routed here, as far as anybody knows";
+	EXPECT_EQ(lease("media")->info.flags & PTRIG_LEASE_ROUTED, PTRIG_LEASE_ROUTED);
+	wan_address("wan0", kWan);
+}
+
 TEST_F(Admin, SweepSessions) {
 	granted({media()});
 	established();

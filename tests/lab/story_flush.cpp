@@ -138,6 +138,7 @@ TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
 TEST_P(Flush, SessionsGoOnWithoutAnyOtherRuleset) {
 	run_daemon(game());
 	begin();
+	std::this_thread::sleep_for(patient(300ms)); // what is sent while nothing is translated, the gateway resets
 	nft("flush ruleset\n");
 	ASSERT_TRUE(eventually(5s, [&] {
 		return must(gw(), {"nft", "list", "ruleset"}).find("ct state new accept") != std::string::npos;

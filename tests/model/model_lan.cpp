@@ -91,7 +91,7 @@ enum ptrig_reason Gateway::leaves(const Input &in, Tuple &left) {
 	const Entry entry = *flows_.find(in.tuple());
 	// An answered session's, as long as its host was heard of late: whose entry that is, is asked once a second.
 	if (Session *own = by_remote(left.turned());
-	    own && !own->halfopen() && own->heard && now_ - *own->heard <= 4 * kSecond)
+	    own && !own->halfopen() && own->heard && now_ - *own->heard < 4 * kSecond)
 		return host_answers(*own, in);
 	if (entry.orig == in.tuple())
 		return begun(in, entry, left);
