@@ -54,8 +54,7 @@ static __always_inline bool pt_conn_take(const struct ptrig_conn_key *key, struc
 	__u64 seen = *(volatile __u64 *)&conn->seen_ns;
 
 	barrier();
-	return seen && bpf_map_lookup_elem(&pt_conns, key) == conn &&
-	       __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
+	return seen && pt_stands(&pt_conns, key, conn) && __sync_val_compare_and_swap(&conn->seen_ns, seen, 0) == seen;
 }
 static __always_inline void pt_conn_remove(const struct ptrig_conn_key *key) {
 	if (!bpf_map_delete_elem(&pt_conns, key))

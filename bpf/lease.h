@@ -73,7 +73,9 @@ static __always_inline bool pt_lease_grant(struct ptrig_lease *lease, const stru
 					   __be32 wan, __u32 *id) {
 	*id = *(volatile __u32 *)&lease->info.id;
 	barrier();
-	return pt_lease_find(rule, remote, wan) == lease;
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote, wan);
+
+	return pt_stands(&pt_leases, &key, lease);
 }
 
 static __always_inline bool pt_mac_equal(const __u8 *a, const __u8 *b) {

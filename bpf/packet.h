@@ -166,7 +166,10 @@ static long pt_packet_option(__u32 n, struct pt_options *o) {
 __noinline int pt_packet_odd(struct __sk_buff *skb, __u32 at, __u32 len) {
 	struct pt_options o = {.len = len};
 
-	if (!len || len > PT_IPOPT_MOST || bpf_skb_load_bytes(skb, at, o.bytes, len))
+	if (len > PT_IPOPT_MOST)
+		return true;
+	barrier_var(len); /* two comparisons, from which kernel 6.1 sees both bounds */
+	if (len < sizeof(__u32) || bpf_skb_load_bytes(skb, at, o.bytes, len))
 		return true;
 	bpf_loop(PT_IPOPT_MOST, pt_packet_option, &o, 0);
 	return o.odd;

@@ -8,6 +8,12 @@
 
 static const __u32 pt_zero = 0;
 
+/* Does this element still stand under its key? A function of its own, or else the compiler goes on with what the
+ * look-up has returned, which kernel 6.1 does not know to be no NULL. */
+static __noinline bool pt_stands(void *map, const void *key, const void *element) {
+	return bpf_map_lookup_elem(map, key) == element;
+}
+
 static __always_inline __u32 pt_generation(void) {
 	struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
 

@@ -160,7 +160,7 @@ static __always_inline bool pt_session_claim(void *table, const struct ptrig_ses
 					     struct ptrig_session *lan, __u64 id) {
 	if (!id || __sync_val_compare_and_swap(&lan->id, id, 0) != id)
 		return false;
-	if (bpf_map_lookup_elem(table, key) == lan)
+	if (pt_stands(table, key, lan))
 		return true;
 	__sync_lock_test_and_set(&lan->id, id);
 	return false;

@@ -74,10 +74,10 @@ static __always_inline long pt_sweep_session(const struct ptrig_session_key *key
 		return 0;
 	bool over = pt_sweep_session_over(w, &at, s, halfopen, &ask);
 
-	if ((!over && !ask) || bpf_map_lookup_elem(table, &at) != s)
+	if ((!over && !ask) || !pt_stands(table, &at, s))
 		return 0;
 	over = pt_sweep_session_over(w, &at, s, halfopen, &ask);
-	if ((!over && !ask) || *(volatile __u64 *)&s->id != id || bpf_map_lookup_elem(table, &at) != s)
+	if ((!over && !ask) || *(volatile __u64 *)&s->id != id || !pt_stands(table, &at, s))
 		return 0;
 	if (over && !(s->flags & PTRIG_SESSION_OVER))
 		pt_sweep_mark(&at, s, id, halfopen);
