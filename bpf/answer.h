@@ -206,11 +206,16 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 	return PTRIG_HEARD;
 }
 
-/* Was it the host itself that sent this a moment ago, and does it leave by the session's WAN? */
-static __always_inline enum ptrig_reason pt_answer_mine(const struct __sk_buff *skb, const struct ptrig_session *lan) {
+/* Of the session that was found, if the host itself sent this a moment ago and it leaves by the session's WAN. */
+static __always_inline enum ptrig_reason pt_answer_found(struct __sk_buff *skb, const struct pt_pkt *p,
+							 struct pt_found *found) {
+	const struct ptrig_session *lan = found->lan;
+
+	if (!lan)
+		return PT_GO_ON;
 	if ((__u32)bpf_jiffies64() - lan->heard >= PT_HEARD_SECONDS * cfg_tick_hz)
 		return PTRIG_SPOOFED;
-	return lan->oif == skb->ifindex ? PT_GO_ON : PTRIG_OTHER_WAN;
+	return lan->oif == skb->ifindex ? pt_answer(skb, p, found) : PTRIG_OTHER_WAN;
 }
 
 /* At WAN egress: a packet of an established session; GO_ON if there is none. SPOOFED: it may be of a flow that its host
@@ -221,11 +226,7 @@ __noinline int pt_answer_leaves(struct __sk_buff *skb, const struct pt_pkt *p) {
 	struct pt_found found = {};
 
 	pt_answer_find_leaving(p, &found);
-	if (!found.lan)
-		return PT_GO_ON;
-	enum ptrig_reason reason = pt_answer_mine(skb, found.lan);
-
-	return reason == PT_GO_ON ? pt_answer(skb, p, &found) : reason;
+	return pt_answer_found(skb, p, &found);
 }
 
 /* The same for a half-open one, to which the packet's entry `e` leads. */
@@ -235,13 +236,9 @@ __noinline int pt_answer_first_leaves(struct __sk_buff *skb, const struct pt_pkt
 	struct pt_found found = {.halfopen = true};
 
 	found.lan = pt_flow_halfopen(e, p->proto, &found.lan_key, &found.id);
-	if (!found.lan)
-		return PT_GO_ON;
-	if (!found.id)
+	if (found.lan && !found.id)
 		return PTRIG_HALF_OPEN;
-	enum ptrig_reason reason = pt_answer_mine(skb, found.lan);
-
-	return reason == PT_GO_ON ? pt_answer(skb, p, &found) : reason;
+	return pt_answer_found(skb, p, &found);
 }
 
 #endif

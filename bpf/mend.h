@@ -7,12 +7,9 @@
 
 #include "session.h"
 
-static __always_inline bool pt_mend_usage(const struct ptrig_admin *args) {
-	struct ptrig_usage *usage = pt_usage_get();
+static __always_inline void pt_mend_usage(struct ptrig_usage *usage, const struct ptrig_admin *args) {
 	__s64 by = args->by;
 
-	if (!usage)
-		return false;
 	if (args->book == PTRIG_BOOK_SESSIONS)
 		__sync_fetch_and_add(&usage->sessions, by);
 	else if (args->book == PTRIG_BOOK_HALFOPEN)
@@ -21,7 +18,6 @@ static __always_inline bool pt_mend_usage(const struct ptrig_admin *args) {
 		__sync_fetch_and_add(&usage->leases, by);
 	else
 		__sync_fetch_and_add(&usage->conns, by);
-	return true;
 }
 
 static __always_inline bool pt_mend_host(const struct ptrig_admin *args) {
@@ -63,15 +59,17 @@ static __always_inline bool pt_mend(const struct ptrig_admin *args) {
 	struct ptrig_usage *usage = pt_usage_get();
 	bool done = true;
 
+	if (!usage)
+		return false;
 	if (args->book <= PTRIG_BOOK_CONNS)
-		done = pt_mend_usage(args);
+		pt_mend_usage(usage, args);
 	else if (args->book <= PTRIG_BOOK_HOST_CONNS)
 		done = pt_mend_host(args);
 	else if (args->book <= PTRIG_BOOK_LEASE_CONNS)
 		done = pt_mend_lease(args);
 	else
 		pt_port_use_add(args->index, args->by);
-	if (done && usage)
+	if (done)
 		__sync_fetch_and_add(&usage->mended, 1);
 	return done;
 }

@@ -51,17 +51,19 @@ static __noinline bool pt_nexthop_by(struct __sk_buff *skb, __be32 saddr, __be32
 	return pt_nexthop_find(skb, saddr, daddr, oif, BPF_FIB_LOOKUP_OUTPUT, hop);
 }
 
-static __always_inline bool pt_wan_address(__u32 ifindex, __be32 address) {
+static __always_inline const __u32 *pt_wan_find(__u32 ifindex, __be32 address) {
 	struct ptrig_wan_key key = {.ifindex = ifindex, .address = address};
 
-	const __u32 *known = bpf_map_lookup_elem(&pt_wan_addrs, &key);
+	return bpf_map_lookup_elem(&pt_wan_addrs, &key);
+}
+static __always_inline bool pt_wan_address(__u32 ifindex, __be32 address) {
+	const __u32 *known = pt_wan_find(ifindex, address);
 
 	return known && !(*known & PTRIG_WAN_GONE);
 }
 /* Was it one until a moment ago? */
 static __always_inline bool pt_wan_left(__u32 ifindex, __be32 address) {
-	struct ptrig_wan_key key = {.ifindex = ifindex, .address = address};
-	const __u32 *known = bpf_map_lookup_elem(&pt_wan_addrs, &key);
+	const __u32 *known = pt_wan_find(ifindex, address);
 
 	return known && *known & PTRIG_WAN_GONE;
 }

@@ -34,17 +34,13 @@ template <typename K, typename V, typename F> Done each_of(const std::string &di
 }
 
 Done count_usage(const std::string &dir, Counts &counts) {
-	auto map = Map<std::uint32_t, ptrig_usage>::open(dir, "pt_usage", Access::kRead);
-	if (!map)
-		return tl::unexpected(std::move(map.error()));
-	auto usage = map->lookup(0);
-	if (!usage)
-		return tl::unexpected(std::move(usage.error()));
-	const ptrig_usage used = usage->value_or(ptrig_usage{});
-	counts[usage_book(PTRIG_BOOK_SESSIONS)] = static_cast<std::int64_t>(used.sessions);
-	counts[usage_book(PTRIG_BOOK_HALFOPEN)] = static_cast<std::int64_t>(used.halfopen);
-	counts[usage_book(PTRIG_BOOK_LEASES)] = static_cast<std::int64_t>(used.leases);
-	counts[usage_book(PTRIG_BOOK_CONNS)] = static_cast<std::int64_t>(used.conns);
+	auto used = read_usage(dir);
+	if (!used)
+		return tl::unexpected(std::move(used.error()));
+	counts[usage_book(PTRIG_BOOK_SESSIONS)] = static_cast<std::int64_t>(used->sessions);
+	counts[usage_book(PTRIG_BOOK_HALFOPEN)] = static_cast<std::int64_t>(used->halfopen);
+	counts[usage_book(PTRIG_BOOK_LEASES)] = static_cast<std::int64_t>(used->leases);
+	counts[usage_book(PTRIG_BOOK_CONNS)] = static_cast<std::int64_t>(used->conns);
 	return {};
 }
 

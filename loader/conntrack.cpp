@@ -32,11 +32,8 @@ void put_tuple(nlmsghdr *message, const TcpTuple &connection) {
 /// A change of an entry that is there: without NLM_F_CREATE none is made.
 void fill_liberal(nlmsghdr *message, const TcpTuple &connection, std::uint32_t zone) {
 	constexpr nf_ct_tcp_flags kLiberal{.flags = IP_CT_TCP_FLAG_BE_LIBERAL, .mask = IP_CT_TCP_FLAG_BE_LIBERAL};
-	message->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
+	put_netfilter(message, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW, AF_INET);
 	message->nlmsg_flags = NLM_F_REQUEST;
-	auto *header = static_cast<nfgenmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
-	header->nfgen_family = AF_INET;
-	header->version = NFNETLINK_V0;
 	put_tuple(message, connection);
 	mnl_attr_put_u16(message, CTA_ZONE, htons(static_cast<std::uint16_t>(zone)));
 	auto *info = mnl_attr_nest_start(message, CTA_PROTOINFO);

@@ -32,8 +32,9 @@ constexpr std::uint64_t kStormDebounce = kSecond / 2; ///< of what others may ch
 constexpr std::uint64_t kBusy = kSecond / 10;         ///< when another process holds the writers' lock
 /// Times what a sweep that found no more took: looking is at most 2 % of a CPU.
 constexpr std::uint64_t kSweepPause = 50;
-/// Counts and tables are compared as often, but for a quarter of a percent of a CPU at most.
-constexpr std::uint64_t kAuditEvery = 10 * 1000000ULL, kAuditPause = 400;
+/// Counts and tables are compared so often, or less: a pause is so many times what it took, a quarter of a percent of a
+/// CPU.
+constexpr std::uint64_t kAuditEvery = 10 * kSecond, kAuditPause = 400;
 constexpr std::uint64_t kSafetyNet = 30 * kSecond;
 constexpr unsigned kLinesPerSecond = 20;
 

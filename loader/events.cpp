@@ -106,13 +106,7 @@ void EventReader::know_configuration(const Gateway::Impl &gateway) {
 }
 
 Result<std::uint64_t> EventReader::lost_so_far(const std::string &dir) const {
-	auto usage = Map<std::uint32_t, ptrig_usage>::open(dir, "pt_usage", Access::kRead);
-	if (!usage)
-		return tl::unexpected(std::move(usage.error()));
-	auto now = usage->lookup(0);
-	if (!now)
-		return tl::unexpected(std::move(now.error()));
-	return *now ? (*now)->events_lost : 0;
+	return read_usage(dir).map([](const ptrig_usage &usage) { return std::uint64_t{usage.events_lost}; });
 }
 
 EventView EventReader::view_of(const ptrig_event &event) const {

@@ -19,14 +19,31 @@ Gateway::~Gateway() = default;
 Gateway::Impl::Impl() = default;
 Gateway::Impl::~Impl() = default;
 
-Result<ptrig_state> read_state(const std::string &dir) {
-	auto map = Map<std::uint32_t, ptrig_state>::open(dir, "pt_state", Access::kRead);
+namespace {
+
+/// The only element of an array.
+template <typename V> Result<V> read_only_one(const std::string &dir, const char *name) {
+	auto map = Map<std::uint32_t, V>::open(dir, name, Access::kRead);
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
-	auto state = map->lookup(0);
-	if (!state)
-		return tl::unexpected(std::move(state.error()));
-	return state->value_or(ptrig_state{});
+	auto value = map->lookup(0);
+	if (!value)
+		return tl::unexpected(std::move(value.error()));
+	return value->value_or(V{});
+}
+
+} // namespace
+
+Result<ptrig_state> read_state(const std::string &dir) {
+	return read_only_one<ptrig_state>(dir, "pt_state");
+}
+Result<ptrig_usage> read_usage(const std::string &dir) {
+	return read_only_one<ptrig_usage>(dir, "pt_usage");
+}
+
+MapSizes sizes_of(const ptrig_state &state) {
+	return {state.max_rules, state.max_leases, state.max_sessions, state.max_halfopen,
+		state.max_lists, state.hash_seed,  state.zone};
 }
 
 Done check_netns(const ptrig_state &state, const std::string &dir) {
@@ -57,8 +74,7 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::open(const std::string &pa
 			path, now.abi, PTRIG_ABI));
 	if (auto same = check_netns(now, path); !same)
 		return tl::unexpected(std::move(same.error()));
-	impl->sizes = {now.max_rules, now.max_leases, now.max_sessions, now.max_halfopen,
-		       now.max_lists, now.hash_seed,  now.zone};
+	impl->sizes = sizes_of(now);
 	return impl;
 }
 

@@ -186,6 +186,9 @@ struct Traffic {
 Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir, const Live &live);
 
 Result<ptrig_state> read_state(const std::string &dir);
+Result<ptrig_usage> read_usage(const std::string &dir);
+/// Those that the gateway was started with.
+MapSizes sizes_of(const ptrig_state &state);
 /// Error if these pins belong to another network namespace than the calling thread's.
 Done check_netns(const ptrig_state &state, const std::string &dir);
 

@@ -56,19 +56,24 @@ Done replace_all(ExpectedMap &map, const std::vector<Expectation> &expectations)
 	return {};
 }
 
+/// Whether packets look into pt_expected: before there is something to find, and until nothing is left.
+Done tell_expecting(const std::string &dir, bool expecting) {
+	auto state = MappedArray<ptrig_state>::open(dir, "pt_state");
+	if (!state)
+		return tl::unexpected(std::move(state.error()));
+	std::atomic_ref<std::uint32_t>((*state)[0].expecting) = expecting;
+	return {};
+}
+
 } // namespace
 
 Done Gateway::set_expected(const std::vector<Expectation> &now) {
 	auto map = ExpectedMap::open(impl_->dir, "pt_expected");
-	auto state = MappedArray<ptrig_state>::open(impl_->dir, "pt_state");
-	if (!map || !state)
-		return tl::unexpected(std::move(!map ? map.error() : state.error()));
-	const std::atomic_ref<std::uint32_t> expecting((*state)[0].expecting);
-	expecting = 1; // packets look before there is something to find, and until nothing is left
-	if (auto replaced = replace_all(*map, now); !replaced)
-		return replaced;
-	expecting = now.empty() ? 0 : 1;
-	return {};
+	if (!map)
+		return tl::unexpected(std::move(map.error()));
+	const auto tell = [&] { return tell_expecting(impl_->dir, !now.empty()); };
+	const auto replace = [&] { return replace_all(*map, now); };
+	return now.empty() ? replace().and_then(tell) : tell().and_then(replace);
 }
 
 Done Gateway::note_expected(const Expectation &expectation, bool gone) {
@@ -76,13 +81,11 @@ Done Gateway::note_expected(const Expectation &expectation, bool gone) {
 	if (!map)
 		return tl::unexpected(std::move(map.error()));
 	const auto key = key_of(expectation);
-	if (!gone) {
-		auto state = MappedArray<ptrig_state>::open(impl_->dir, "pt_state");
-		if (!state)
-			return tl::unexpected(std::move(state.error()));
-		std::atomic_ref<std::uint32_t>((*state)[0].expecting) = 1;
-	}
-	return gone ? map->erase(key) : map->update(key, until_of(expectation, boot_now_ns()));
+	if (gone)
+		return map->erase(key);
+	return tell_expecting(impl_->dir, true).and_then([&] {
+		return map->update(key, until_of(expectation, boot_now_ns()));
+	});
 }
 
 Result<bool> Gateway::keep_nat_chain() {

@@ -178,17 +178,13 @@ std::string config_warning(const Live &live) {
 }
 
 Done fill_limits(const std::string &dir, const MapSizes &sizes, StatusView &view) {
-	auto map = Map<std::uint32_t, ptrig_usage>::open(dir, "pt_usage", Access::kRead);
-	if (!map)
-		return tl::unexpected(std::move(map.error()));
-	auto looked = map->lookup(0);
-	if (!looked)
-		return tl::unexpected(std::move(looked.error()));
-	const ptrig_usage usage = looked->value_or(ptrig_usage{});
-	view.mended = usage.mended;
-	view.limits = {{"sessions", usage.sessions, sizes.sessions},
-		       {"halfopen", usage.halfopen, sizes.halfopen},
-		       {"leases", usage.leases, sizes.leases},
+	auto usage = read_usage(dir);
+	if (!usage)
+		return tl::unexpected(std::move(usage.error()));
+	view.mended = usage->mended;
+	view.limits = {{"sessions", usage->sessions, sizes.sessions},
+		       {"halfopen", usage->halfopen, sizes.halfopen},
+		       {"leases", usage->leases, sizes.leases},
 		       {"rules", view.rules, sizes.rules}};
 	return {};
 }

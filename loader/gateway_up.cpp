@@ -16,15 +16,9 @@ namespace ptrig {
 
 namespace {
 
-MapSizes sizes_of(const GatewayConfig &config) {
+MapSizes new_sizes(const GatewayConfig &config) {
 	return {config.max_rules,      config.max_leases,      config.max_sessions,  config.max_halfopen,
 		config.max_port_lists, std::random_device{}(), config.conntrack_zone};
-}
-
-/// Those that the gateway was started with.
-MapSizes sizes_of(const ptrig_state &state) {
-	return {state.max_rules, state.max_leases, state.max_sessions, state.max_halfopen,
-		state.max_lists, state.hash_seed,  state.zone};
 }
 
 /// Refuse while another process is the daemon of these pins.
@@ -125,7 +119,7 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::make(const std::string &di
 							   const std::function<Done()> &make_room,
 							   std::vector<std::string> &notes) {
 	const std::string beside = new_pins_path(dir);
-	const MapSizes sizes = sizes_of(config.gateway);
+	const MapSizes sizes = new_sizes(config.gateway);
 	std::unique_ptr<Impl> impl;
 	auto made = Programs::load(sizes, "")
 			    .and_then([&](const Programs &programs) { return programs.pin(beside); })

@@ -19,17 +19,8 @@ constexpr const char *kTable = "ptrig";
 constexpr const char *kChain = "nat";
 constexpr int kDstnat = -100; // NF_IP_PRI_NAT_DST
 
-nlmsghdr *put(nlmsghdr *message, unsigned type, std::uint8_t family, std::uint16_t res_id = 0) {
-	message->nlmsg_type = static_cast<std::uint16_t>(type);
-	auto *header = static_cast<nfgenmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
-	header->nfgen_family = family;
-	header->version = NFNETLINK_V0;
-	header->res_id = htons(res_id);
-	return message;
-}
-
-nlmsghdr *put_nft(nlmsghdr *message, unsigned type) {
-	return put(message, NFNL_SUBSYS_NFTABLES << 8 | type, NFPROTO_IPV4);
+void put_nft(nlmsghdr *message, unsigned type) {
+	put_netfilter(message, NFNL_SUBSYS_NFTABLES << 8 | type, NFPROTO_IPV4);
 }
 
 void fill_table(nlmsghdr *message) {
@@ -127,10 +118,10 @@ Done transact(const std::vector<void (*)(nlmsghdr *)> &requests, int &code) {
 		fill(message);
 		size += NLMSG_ALIGN(message->nlmsg_len);
 	};
-	next(0, [](nlmsghdr *m) { put(m, NFNL_MSG_BATCH_BEGIN, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); });
+	next(0, [](nlmsghdr *m) { put_netfilter(m, NFNL_MSG_BATCH_BEGIN, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); });
 	for (const auto &request : requests)
 		next(NLM_F_ACK, request);
-	next(0, [](nlmsghdr *m) { put(m, NFNL_MSG_BATCH_END, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); });
+	next(0, [](nlmsghdr *m) { put_netfilter(m, NFNL_MSG_BATCH_END, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); });
 	if (mnl_socket_sendto(socket->get(), buffer.data(), size) < 0) {
 		code = errno;
 		return system_error("send a netlink request", code);

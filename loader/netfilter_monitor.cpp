@@ -83,12 +83,7 @@ std::optional<NetfilterChange> parse_netfilter_change(const nlmsghdr *message) {
 }
 
 Result<std::vector<Expectation>> read_expectations(int *code) {
-	const auto fill = [](nlmsghdr *message) {
-		message->nlmsg_type = kExpectGet;
-		auto *header = static_cast<nfgenmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
-		header->nfgen_family = AF_INET;
-		header->version = NFNETLINK_V0;
-	};
+	const auto fill = [](nlmsghdr *message) { put_netfilter(message, kExpectGet, AF_INET); };
 	auto answer = netlink_dump(NETLINK_NETFILTER, fill, {}, code);
 	if (!answer)
 		return within("list what conntrack's helpers expect", std::move(answer.error()));

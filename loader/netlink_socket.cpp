@@ -2,9 +2,11 @@
 // and attributes by type.
 #include "loader/netlink_socket.h"
 
+#include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
 #include <linux/genetlink.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -17,6 +19,14 @@ constexpr std::size_t kBufferSize = 64 * 1024; // a message of a dump is at most
 constexpr int kDumpAttempts = 64;              // each one is cut short only by another change of the network
 
 } // namespace
+
+void put_netfilter(nlmsghdr *message, unsigned type, std::uint8_t family, std::uint16_t res_id) {
+	message->nlmsg_type = static_cast<std::uint16_t>(type);
+	auto *header = static_cast<nfgenmsg *>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
+	header->nfgen_family = family;
+	header->version = NFNETLINK_V0;
+	header->res_id = htons(res_id);
+}
 
 Result<NetlinkSocket> open_netlink(int bus) {
 	NetlinkSocket socket(mnl_socket_open2(bus, SOCK_CLOEXEC));

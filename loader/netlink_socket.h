@@ -43,6 +43,10 @@ Result<NetlinkAnswer> netlink_dump(int bus, const NetlinkFill &fill, const Netli
 /// A single question. Of both: Error::what is the kernel's error alone, `code` receives its errno.
 Result<NetlinkAnswer> netlink_get(int bus, const NetlinkFill &fill, int *code = nullptr);
 
+/// Type and header of a message to a subsystem of netfilter. `type`: NFNL_SUBSYS_* << 8 and the subsystem's own;
+/// `res_id`: of a transaction, the subsystem that it is for.
+void put_netfilter(nlmsghdr *message, unsigned type, std::uint8_t family, std::uint16_t res_id = 0);
+
 /// Attributes of a message or of a nest, by type; absent or too short ones read as unset.
 class NetlinkAttrs {
 public:

@@ -160,12 +160,12 @@ void warn_exposed_host(const GatewayFacts &facts, std::vector<std::string> &warn
 
 void warn_zones(const GatewayFacts &facts, std::vector<std::string> &warnings) {
 	if (!facts.firewall.zones.empty() && facts.conntrack_zone == 0) {
-		warnings.push_back(fmt::format("the firewall sets conntrack zones ({}), and these are not seen by "
-					       "ptrig: flows in a zone other than 0 "
-					       "are not known to it, and packets of theirs to an open port go to the "
-					       "lease's host; where LAN and WAN "
-					       "are in one zone, name it in [gateway] conntrack_zone",
-					       facts.firewall.zones));
+		warnings.push_back(
+			fmt::format("the firewall sets conntrack zones ({}), and these are not seen by ptrig: flows in "
+				    "a zone other than 0 are not known to it, and packets of theirs to an open "
+				    "port go to the lease's host; where LAN and WAN are in one zone, name it in "
+				    "[gateway] conntrack_zone",
+				    facts.firewall.zones));
 	}
 }
 

@@ -146,9 +146,9 @@ struct ptrig_prefix_key {
 	__be32 address;
 };
 
-/* pt_macs: hash; the MAC addresses of a `sources` set, each on one LAN interface or (ifindex 0) on all of them. Value:
- * a
- * __u32, unused. Example: 02:00:5e:10:00:01@br0 in set 7, where br0 is interface 4: {7, 4, 02:00:5e:10:00:01}. */
+/* pt_macs: hash; the MAC addresses of a `sources` set, each on one LAN interface or (ifindex 0) on all of them.
+ * Value: a __u32, unused.
+ * Example: 02:00:5e:10:00:01@br0 in set 7, where br0 is interface 4: {7, 4, 02:00:5e:10:00:01}. */
 struct ptrig_mac_key {
 	__u32 set;
 	__u32 ifindex;

@@ -20,6 +20,8 @@ protected:
 	/// Somebody else's filter, which drops everything that arrives.
 	void add_dropping_filter(const std::string &device);
 	void remake_lan();
+	/// The interface comes back under another index, and a trigger by it opens the port.
+	void expect_served_by_a_lan_made_again(const Process &daemon);
 	void remake_wan();
 };
 LAB_STORIES(Network);
@@ -84,6 +86,13 @@ void Network::remake_wan() {
 		must(wan(), {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
 }
 
+void Network::expect_served_by_a_lan_made_again(const Process &daemon) {
+	remake_lan();
+	EXPECT_TRUE(eventually(15s, [&] {
+		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
+	})) << daemon.err();
+}
+
 TEST_P(Network, NewWanAddressWorks) {
 	run_daemon(game());
 	trigger(lan1());
@@ -106,10 +115,7 @@ TEST_P(Network, LanInterfaceRemovedAndMadeAgain) {
 	Process &daemon = run_daemon(game());
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
-	remake_lan();
-	EXPECT_TRUE(eventually(15s, [&] {
-		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
-	})) << daemon.err();
+	expect_served_by_a_lan_made_again(daemon);
 	// TC serves it a moment before XDP is attached.
 	EXPECT_TRUE(eventually(15s, [&] { return datapath_of(lan_device()) == std::string("kernel"); }))
 		<< daemon.err();
@@ -120,10 +126,7 @@ TEST_P(Network, SourcesOnAnInterfaceFollowIt) {
 	Process &daemon = run_daemon(game("sources = ['" + mac_of(lan1()) + "@" + lan_device() + "']"));
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
-	remake_lan();
-	EXPECT_TRUE(eventually(15s, [&] {
-		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
-	})) << daemon.err();
+	expect_served_by_a_lan_made_again(daemon);
 }
 
 TEST_P(Network, WanInterfaceRemovedAndMadeAgain) {
