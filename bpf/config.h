@@ -19,6 +19,7 @@ const volatile __u32 cfg_tick_hz = 250;        /* jiffies a second, measured */
 const volatile __u32 cfg_rules_max = 4096;     /* pt_rules holds twice as many: two generations */
 const volatile __u32 cfg_lists_max = 4096;     /* likewise pt_lists */
 const volatile __u32 cfg_halfopen_max = 32768; /* sessions */
+const volatile __u32 cfg_leases_max = 8192;
 const volatile __u32 cfg_conns_max = 8192;     /* connections in pt_conns */
 const volatile __u32 cfg_wait_slots = 256;     /* of one host in pt_pending */
 const volatile __u32 cfg_fast_buckets = 32768; /* of each side in pt_fast; a power of two */

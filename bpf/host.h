@@ -6,7 +6,7 @@
 #ifndef PT_HOST_H
 #define PT_HOST_H
 
-#include "maps.h"
+#include "rule.h"
 
 #define PT_HOST_DEAD (~0ULL)
 #define PT_HOST_TRIES 64 /* each one that fails is another CPU's that has not */

@@ -193,6 +193,15 @@ static __always_inline __u32 pt_lease_new_id(void) {
 	return id ? id : 1;
 }
 
+/* `reason`: REFRESHED, or what has changed. */
+static __always_inline void pt_lease_tell(enum ptrig_reason reason, __u32 rule, struct ptrig_lease *lease,
+					  __be32 old_host, __u64 now) {
+	enum ptrig_reason due = pt_event_due(lease, reason, rule, old_host, now);
+
+	if (due != PT_GO_ON)
+		pt_event_lease(due, rule, lease, reason == PTRIG_REFRESHED ? lease->untold_from : old_host, now);
+}
+
 /* The first lease under this key. BUSY: somebody else was quicker, look again. */
 static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rule, const struct pt_trigger *t) {
 	struct ptrig_lease_key key = pt_rule_lease_key(rule, t->c.remote, t->wan);
@@ -210,6 +219,7 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 	lease->grant = lease->info.id;
 	lease->info.refreshed_tick = bpf_jiffies64();
 	lease->tokens_ns = t->now - PT_SECOND_NS;
+	pt_event_insert(lease, rule->id, t->now);
 	int err = bpf_map_update_elem(&pt_leases, &key, lease, BPF_NOEXIST);
 
 	if (err) {
@@ -217,7 +227,8 @@ static __noinline enum ptrig_reason pt_lease_insert(const struct ptrig_rule *rul
 		return err == -PT_EEXIST ? PTRIG_BUSY : PTRIG_LEASES_FULL;
 	}
 	__sync_fetch_and_add(&usage->leases, 1);
-	pt_event_lease(PTRIG_GRANTED, rule->id, lease, 0, t->now);
+	if (!lease->untold)
+		pt_event_lease(PTRIG_GRANTED, rule->id, lease, 0, t->now);
 	return PTRIG_GRANTED;
 }
 
@@ -318,10 +329,12 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 		pt_lease_unlock(lease);
 	}
 	if (d.ended != PT_GO_ON) {
-		pt_event_lease(d.ended, rule->id, lease, d.old_host, t->now);
+		pt_lease_tell(d.ended, rule->id, lease, d.old_host, t->now);
 		if (d.old_counted)
 			pt_host_sub_lease(d.old_host, rule->id);
 	}
+	if (d.reason == PTRIG_REFRESHED && lease->untold)
+		pt_lease_tell(PTRIG_REFRESHED, rule->id, lease, 0, t->now);
 	if (!may_grant)
 		return d.reason;
 	if (!pt_decision_grants(&d)) { /* the reserved place was not needed after all */
@@ -330,7 +343,7 @@ __noinline int pt_lease_claim(const struct ptrig_rule *rule, const struct pt_tri
 	}
 	if (d.reason != PTRIG_GRANTED)
 		pt_host_sub_lease(d.old_host, rule->id);
-	pt_event_lease(d.reason, rule->id, lease, d.reason == PTRIG_GRANTED ? 0 : d.old_host, t->now);
+	pt_lease_tell(d.reason, rule->id, lease, d.reason == PTRIG_GRANTED ? 0 : d.old_host, t->now);
 	return d.reason;
 }
 
@@ -420,8 +433,47 @@ static __noinline bool pt_lease_end_now(struct ptrig_lease *lease, __u32 rule, _
 	if (!ended)
 		return false;
 	pt_host_sub_lease(host, rule);
-	pt_event_lease(reason, rule, lease, host, bpf_ktime_get_boot_ns());
+	pt_lease_tell(reason, rule, lease, host, bpf_ktime_get_boot_ns());
 	return true;
+}
+
+/* Is more than half of the table in use? Then a lease that has ended goes at once, cooldown or not: a host's quota does
+ * not count them, and one host can end as many as it opens connections. */
+static __always_inline bool pt_lease_scarce(void) {
+	struct ptrig_usage *usage = pt_usage_get();
+
+	return usage && usage->leases > cfg_leases_max / 2;
+}
+
+/* Delete the lease that stands under this key if it has ended and was kept for long enough. It stays locked: its
+ * element may be another lease at once, whose lock nobody may hold yet. */
+static __always_inline void pt_lease_forget(struct ptrig_lease *lease, const struct ptrig_lease_key *key, __u64 keep,
+					    __u64 now) {
+	struct ptrig_lease_info *info = &lease->info;
+	struct ptrig_usage *usage = pt_usage_get();
+
+	if (info->state != PTRIG_LEASE_ENDED || !pt_lease_lock(lease))
+		return;
+	if (info->state == PTRIG_LEASE_ENDED && pt_elapsed(now, info->ended_ns, keep) &&
+	    pt_stands(&pt_leases, key, lease)) {
+		info->state = PTRIG_LEASE_DEAD;
+		if (!bpf_map_delete_elem(&pt_leases, key)) {
+			if (usage)
+				__sync_fetch_and_add(&usage->leases, -1);
+			return;
+		}
+		info->state = PTRIG_LEASE_ENDED;
+	}
+	pt_lease_unlock(lease);
+}
+
+/* What has ended under this key goes at once if there is need. A function of its own, which has its own stack. */
+static __noinline void pt_lease_make_room(const struct ptrig_rule *rule, __be32 remote, __be32 wan, __u64 now) {
+	struct ptrig_lease_key key = pt_rule_lease_key(rule, remote, wan);
+	struct ptrig_lease *lease = pt_lease_scarce() ? bpf_map_lookup_elem(&pt_leases, &key) : NULL;
+
+	if (lease)
+		pt_lease_forget(lease, &key, 0, now);
 }
 
 /* Take a token for one new session. The bucket holds a second's worth, and is a time: what has passed since is what is

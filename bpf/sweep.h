@@ -101,27 +101,6 @@ static long pt_sweep_halfopen(void *map, const void *key, void *value, struct pt
 	return pt_sweep_session(key, value, &pt_halfopen, w, true);
 }
 
-/* An ended lease is kept until its cooldown is over. */
-static __always_inline void pt_sweep_lease_forget(const struct pt_sweep *w, const struct ptrig_lease_key *key,
-						  struct ptrig_lease *lease, const struct ptrig_rule *rule) {
-	__u64 keep = rule ? rule->cooldown_ns : 0;
-	bool dead = false;
-
-	if (lease->info.state != PTRIG_LEASE_ENDED || !pt_lease_lock(lease))
-		return;
-	if (lease->info.state == PTRIG_LEASE_ENDED && pt_elapsed(w->now, lease->info.ended_ns, keep)) {
-		lease->info.state = PTRIG_LEASE_DEAD;
-		dead = true;
-	}
-	pt_lease_unlock(lease);
-	if (!dead)
-		return;
-	struct ptrig_usage *usage = pt_usage_get();
-
-	if (!bpf_map_delete_elem(&pt_leases, key) && usage)
-		__sync_fetch_and_add(&usage->leases, -1);
-}
-
 /* Has the lease's WAN address gone? A trigger may be writing one part of it after the other: under the lock it is
  * whole. */
 static __always_inline bool pt_sweep_wan_gone(struct ptrig_lease *lease) {
@@ -168,7 +147,7 @@ static long pt_sweep_lease(void *map, const void *k, void *value, struct pt_swee
 			w->args->leases++;
 	}
 	if (w->op != PTRIG_ADMIN_CLOSE_LEASES)
-		pt_sweep_lease_forget(w, key, lease, rule);
+		pt_lease_forget(lease, key, rule && !pt_lease_scarce() ? rule->cooldown_ns : 0, w->now);
 	return 0;
 }
 

@@ -29,9 +29,10 @@ static __noinline void pt_trigger_closes(const struct ptrig_rule *rule, const st
 
 	if (closing && rule->flags & PTRIG_RULE_CONFIRM)
 		pt_wait_end(&closing->key);
-	if (closing && tracked)
-		pt_conn_closing(rule, &closing->key, t->c.tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_LAN,
-				t->now);
+	if (!closing || !tracked)
+		return;
+	pt_conn_closing(rule, &closing->key, t->c.tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_LAN, t->now);
+	pt_lease_make_room(rule, t->c.remote, t->wan, t->now);
 }
 
 /* One rule's part of a trigger packet that leaves. Global for the verifier's sake. */
@@ -124,12 +125,17 @@ __noinline int pt_trigger_answer(const struct pt_pkt *p, __u32 gen, const struct
 	if (!config || !pt_trigger_limits(&t, gen & 1))
 		return PTRIG_NO_ANSWER;
 	if (p->tcp_flags & PT_TCP_NO_GRANT) {
-		bool known = waiting || bpf_map_lookup_elem(&pt_conns, &key);
+		const struct ptrig_conn *conn = bpf_map_lookup_elem(&pt_conns, &key);
 
+		if (conn)
+			t.wan = conn->wan;
+		else if (!waiting)
+			return PTRIG_NO_ANSWER;
 		if (waiting)
 			pt_wait_end(&key);
 		pt_conn_closing(rule, &key, p->tcp_flags & PT_TCP_RST ? PT_CONN_CLOSED : PTRIG_CONN_FIN_WAN, t.now);
-		return known ? PTRIG_FLAGS : PTRIG_NO_ANSWER;
+		pt_lease_make_room(rule, t.c.remote, t.wan, t.now);
+		return PTRIG_FLAGS;
 	}
 	if (!waiting)
 		return PTRIG_NO_ANSWER;

@@ -55,6 +55,8 @@ std::string describe(const EventView &event) {
 		text = event.reason.empty() ? event.event : fmt::format("{}: {}", event.event, reason);
 	if (event.event == "refused" && event.count > 0)
 		text += fmt::format(" (and {} refusals before)", event.count);
+	else if (event.event != "lost" && event.count > 0)
+		text += fmt::format(" (and {} changes of its leases before)", event.count);
 	return text;
 }
 

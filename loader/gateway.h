@@ -122,7 +122,7 @@ struct EventView {
 	std::string event, rule, reason; ///< granted, refused, takeover, moved, ended, config, lost
 	std::optional<Ip4> host, remote, old_host;
 	std::optional<Mac> mac;
-	std::uint32_t count = 0; ///< refused: left out before this one; lost: how many
+	std::uint32_t count = 0; ///< refused, and changes of leases: left out before this one; lost: how many
 	bool log = true;         ///< the rule wants a journal line
 };
 

@@ -275,6 +275,7 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 		set_constant(object.get(), "cfg_rules_max", sizes.rules);
 		set_constant(object.get(), "cfg_lists_max", sizes.lists);
 		set_constant(object.get(), "cfg_halfopen_max", sizes.halfopen);
+		set_constant(object.get(), "cfg_leases_max", sizes.leases);
 		set_constant(object.get(), "cfg_conns_max", sizes.leases);
 		set_constant(object.get(), "cfg_wait_slots", wait_slots(sizes.leases));
 		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 9
+#define PTRIG_ABI 10
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -203,7 +203,7 @@ struct ptrig_lease_key {
 
 enum ptrig_lease_state {
 	PTRIG_LEASE_LIVE = 1,  /* until refreshed_ns + the rule's timeout */
-	PTRIG_LEASE_ENDED = 2, /* kept until the rule's cooldown is over */
+	PTRIG_LEASE_ENDED = 2, /* kept until the rule's cooldown is over, or the table half full */
 	PTRIG_LEASE_DEAD = 3,  /* being deleted by whoever set this; never revived */
 };
 
@@ -243,6 +243,9 @@ struct ptrig_lease {
 	__u32 grant;     /* as info.id; changes in one store with `sessions` */
 	__u64 packets;   /* of sessions that have ended */
 	__u64 bytes;
+	__u64 told_ns;      /* when an event last told that it changed hands or was granted anew; 0: never */
+	__u32 untold;       /* enum ptrig_reason of the last such change, if no event told it; 0: one did */
+	__be32 untold_from; /* who held it before that change */
 	struct ptrig_lease_info info;
 };
 
@@ -517,7 +520,10 @@ struct ptrig_last {
 	__be32 host;
 	__be32 remote;
 	__u64 event_ns;   /* when the last refusal was reported */
+	__u64 grants_ns;  /* when the second began that `grants` is of */
 	__u32 suppressed; /* refusals not reported since */
+	__u32 untold;     /* changes of the rule's leases that no event told, since the last event of one */
+	__u32 grants;     /* new leases in that second */
 	__u32 pad;
 };
 
@@ -547,8 +553,9 @@ struct ptrig_event {
 	__u8 pad;
 	__u8 mac[6];
 	__be16 remote_port; /* remade */
-	__u32 suppressed;   /* refusals of this rule that were not reported before this one */
-	__u32 sessions;     /* ended: sessions that go on */
+	__u32 suppressed; /* before this one and not told: refusals of this rule; if this is no refusal, changes of its
+			     leases */
+	__u32 sessions;   /* ended: sessions that go on */
 };
 
 /* Arguments of the SEC("syscall") program pt_admin. Sessions that are over it only lists, in pt_over; pt_release, a TC

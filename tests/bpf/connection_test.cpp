@@ -47,6 +47,25 @@ protected:
 	}
 };
 
+// S17: a host that opens and resets its trigger connection as fast as it can.
+TEST_F(Connection, ShortGrantsAreToldOnceASecond) {
+	apply({closing()});
+	const auto begun = now_ns();
+	for (int i = 0; i < 50; i++) {
+		ASSERT_EQ(trigger(kA, kSynOut), PTRIG_GRANTED);
+		ASSERT_TRUE(live());
+		trigger(kA, kRstOut);
+		ASSERT_FALSE(live());
+	}
+	const auto told = events();
+	EXPECT_LE(told.size(), 4 + 2 * ((now_ns() - begun) / 1000000000))
+		<< "the first grant, the next, and their ends";
+	std::uint64_t all = told.size() + last("ident").untold;
+	for (const ptrig_event &event : told)
+		all += event.suppressed;
+	EXPECT_EQ(all, 100U);
+}
+
 TEST_F(Confirm, WaitsForTheAnswer) {
 	apply({confirming()});
 	EXPECT_EQ(trigger(kA, kSynOut), PTRIG_PENDING);
@@ -336,6 +355,26 @@ TEST_F(CloseConnection, OneHostsConnectionsLeaveAnotherAPlace) {
 	EXPECT_EQ(hits("other").refused[PTRIG_CONNS_FULL - PTRIG_FLAGS], 0U);
 	EXPECT_EQ(trigger(kB, Tcp{.sport = 1025, .dport = 7000, .flags = kRst}), PTRIG_FLAGS);
 	EXPECT_EQ(lease("other")->info.state, PTRIG_LEASE_ENDED) << "with its connection";
+}
+
+// Leases that have ended are in no quota: one host's must not fill the table until the next sweep, or for a cooldown.
+TEST_F(CloseConnection, LeasesThatHaveEndedLeaveOthersAPlace) {
+	use({.leases = 8});
+	Rule each = closing();
+	each.remotes.kind = Remotes::Kind::kContacted;
+	each.cooldown = minutes(10);
+	apply({each, media()});
+	const auto leases = [this] { return dp().entries<ptrig_lease_key, ptrig_lease>("pt_leases").size(); };
+	for (unsigned n = 1; n <= 20; n++) {
+		const std::string remote = "198.51.100." + std::to_string(n);
+		ASSERT_EQ(trigger(kA, kSynOut, remote), PTRIG_GRANTED) << n;
+		ASSERT_EQ(n % 2 ? trigger(kA, kRstOut, remote) : answer(kA, kRstIn, remote), PTRIG_FLAGS) << n;
+		EXPECT_EQ(leases(), std::min(n, 4U));
+	}
+	EXPECT_EQ(usage().leases, 4U);
+	EXPECT_EQ(trigger(kB, Udp{.sport = 5060, .dport = 5060}), PTRIG_GRANTED);
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).leases, 0U);
+	EXPECT_EQ(leases(), 4U) << "the sweep makes room, too, but no more than is needed";
 }
 
 TEST_F(CloseConnection, UdpTriggersCloseByIdleness) {

@@ -70,6 +70,8 @@ template <typename Skeleton> void set_constants(Skeleton *skeleton, const Sizes 
 		skeleton->rodata->cfg_lists_max = sizes.lists;
 	if constexpr (requires { skeleton->rodata->cfg_halfopen_max; })
 		skeleton->rodata->cfg_halfopen_max = sizes.halfopen;
+	if constexpr (requires { skeleton->rodata->cfg_leases_max; })
+		skeleton->rodata->cfg_leases_max = sizes.leases;
 	if constexpr (requires { skeleton->rodata->cfg_conns_max; })
 		skeleton->rodata->cfg_conns_max = sizes.conns;
 	if constexpr (requires { skeleton->rodata->cfg_wait_slots; })

@@ -19,6 +19,13 @@ protected:
 			age_lease(rule.name, ago);
 		events();
 	}
+	/// How many changes of the rule's leases these tell of, with those that were left out.
+	std::uint64_t changes(const std::vector<ptrig_event> &told) const {
+		std::uint64_t all = told.size() + last("media").untold;
+		for (const ptrig_event &event : told)
+			all += event.suppressed;
+		return all;
+	}
 	std::string holder(const std::string &rule = "media") const {
 		const auto found = lease(rule);
 		if (!found || found->info.state != PTRIG_LEASE_LIVE)
@@ -116,6 +123,82 @@ TEST_F(Lease, Takeover) {
 	EXPECT_EQ(told[0].host, be(kHost2));
 	EXPECT_EQ(told[0].old_host, be(kHost));
 	EXPECT_EQ(trigger(kA, kInvite), PTRIG_TAKEN_OVER);
+}
+
+// S17: two hosts, or one with two addresses, make changes of hands as fast as they can send.
+TEST_F(Lease, TakeoversAreToldOnceASecond) {
+	Rule rule = media();
+	rule.conflict = Conflict::kTakeover;
+	held_by_a(rule);
+	const auto begun = now_ns();
+	for (int i = 0; i < 50; i++) {
+		ASSERT_EQ(trigger(kB, kInvite), PTRIG_TAKEN_OVER);
+		ASSERT_EQ(holder(), "B");
+		ASSERT_EQ(trigger(kA, kInvite), PTRIG_TAKEN_OVER);
+		ASSERT_EQ(holder(), "A");
+	}
+	EXPECT_EQ(hits("media").granted, 101U);
+	const auto told = events();
+	EXPECT_LE(told.size(), 1 + (now_ns() - begun) / 1000000000);
+	ASSERT_FALSE(told.empty());
+	EXPECT_EQ(told[0].host, be(kHost2)) << "the first is told at once";
+	EXPECT_EQ(changes(told), 100U) << "and all are counted";
+}
+
+TEST_F(Lease, TheLastChangeThatWasLeftOutIsToldLater) {
+	Rule rule = media();
+	rule.conflict = Conflict::kTakeover;
+	held_by_a(rule);
+	ASSERT_EQ(trigger(kB, kInvite), PTRIG_TAKEN_OVER);
+	edit_lease("media", [](ptrig_lease &l) { l.told_ns += 60000000000; }); // the second is a minute here
+	ASSERT_EQ(trigger(kA, kInvite), PTRIG_TAKEN_OVER);
+	ASSERT_EQ(trigger(kB, kInvite), PTRIG_TAKEN_OVER);
+	EXPECT_EQ(events().size(), 1U);
+	EXPECT_EQ(last("media").untold, 2U);
+	edit_lease("media", [](ptrig_lease &l) { l.told_ns -= 61000000000; });
+	age_lease("media", seconds(1));
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_REFRESHED);
+	const auto told = events();
+	ASSERT_EQ(told.size(), 1U);
+	EXPECT_EQ(told[0].type, static_cast<unsigned>(PTRIG_EVENT_TAKEOVER));
+	EXPECT_EQ(told[0].host, be(kHost2));
+	EXPECT_EQ(told[0].old_host, be(kHost));
+	EXPECT_EQ(told[0].suppressed, 1U) << "besides this one";
+	EXPECT_EQ(last("media").untold, 0U);
+	age_lease("media", seconds(1));
+	EXPECT_EQ(trigger(kB, kInvite), PTRIG_REFRESHED);
+	EXPECT_TRUE(events().empty()) << "once";
+}
+
+TEST_F(Lease, MovesAreToldOnceASecond) {
+	held_by_a(media());
+	knows(kStranger, kHostMac);
+	const auto begun = now_ns();
+	for (int i = 0; i < 50; i++) {
+		ASSERT_EQ(trigger({kStranger, kHostMac}, kInvite), PTRIG_MOVED);
+		ASSERT_EQ(trigger(kA, kInvite), PTRIG_MOVED);
+	}
+	EXPECT_EQ(holder(), "A");
+	const auto told = events();
+	EXPECT_LE(told.size(), 1 + (now_ns() - begun) / 1000000000);
+	EXPECT_EQ(changes(told), 100U);
+}
+
+// By `contacted` a lease for each remote: of new ones that many a second are told.
+TEST_F(Lease, NewLeasesOfARuleAreToldUpToANumberASecond) {
+	Rule rule = media();
+	rule.remotes.kind = Remotes::Kind::kContacted;
+	config_.limits.leases_per_host = 0;
+	use({.leases = 256});
+	apply({rule});
+	const auto begun = now_ns();
+	for (int i = 1; i <= 200; i++)
+		ASSERT_EQ(trigger(kA, kInvite, "198.51.100." + std::to_string(i)), PTRIG_GRANTED);
+	const auto told = events();
+	EXPECT_LE(told.size(), 64 * (1 + (now_ns() - begun) / 1000000000));
+	EXPECT_GE(told.size(), 64U);
+	EXPECT_EQ(changes(told), 200U);
+	EXPECT_EQ(usage().leases, 200U);
 }
 
 TEST_F(Lease, YieldAfter) {

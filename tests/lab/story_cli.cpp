@@ -285,15 +285,21 @@ TEST_P(Cli, EveryMonitorSeesEveryEvent) {
 }
 
 TEST_P(Cli, EventsThatADaemonMissedAreCounted) {
-	constexpr int kLeases = 5000; // more than the ring holds
-	const std::string per_remote = game("timeout = '10m'\nremotes = 'contacted'");
+	// More than the ring holds, and of no rule more than are told in a second.
+	constexpr int kPorts = 5, kRulesAPort = 16, kRemotes = 62, kLeases = kPorts * kRulesAPort * kRemotes;
+	std::string per_remote;
+	for (int i = 0; i < kPorts * kRulesAPort; i++)
+		per_remote += rule("r" + std::to_string(i), std::to_string(4000 + i % kPorts) + "/udp",
+				   std::to_string(6000 + i) + "/udp", "timeout = '10m'\nremotes = 'contacted'");
 	const std::string limits = "[limits]\nleases_per_host = 0\n";
 	Process &daemon = run_daemon(per_remote, "max_leases = 8192", limits);
 	const Process &monitor = start_monitor();
 	daemon.signal(SIGSTOP);
 	const Fd host = udp_socket(lan1(), {host1(), 0});
-	for (int i = 0; i < kLeases; i++)
-		udp_send(host, {"198.18." + std::to_string(i / 250) + "." + std::to_string(1 + i % 250), 4000}, "x");
+	for (int i = 0; i < kRemotes * kPorts; i++)
+		udp_send(host,
+			 {"198.18.0." + std::to_string(1 + i / kPorts), static_cast<std::uint16_t>(4000 + i % kPorts)},
+			 "x");
 	EXPECT_TRUE(eventually(15s, [&] { return leases().size() == kLeases; })) << leases().size();
 	const Json usage = Json::parse(must(gw(), {"bpftool", "-j", "map", "dump", "pinned", kPins + "/pt_usage"}));
 	EXPECT_GT(usage.at(0).at("formatted").at("value").at("events_lost"), 0) << usage;

@@ -185,6 +185,11 @@ TEST(EventText, IsALineForPeople) {
 	EXPECT_EQ(describe(view),
 		  "irc-ident: refused 192.168.77.12, which sent to 203.0.113.10: another host holds the "
 		  "lease (192.168.77.11) (and 3 refusals before)");
+	view.event = "takeover";
+	EXPECT_EQ(describe(view),
+		  "irc-ident: lease of 192.168.77.11 taken over by 192.168.77.12, which sent to 203.0.113.10 (and 3 "
+		  "changes of its leases before)");
+	view.count = 0;
 	view.event = "ended";
 	view.reason = "expired";
 	EXPECT_EQ(describe(view), "irc-ident: lease of 192.168.77.12 ended: idle for the rule's timeout");
@@ -195,6 +200,7 @@ TEST(EventText, IsALineForPeople) {
 	EXPECT_EQ(describe(view), "irc-ident: lease of 192.168.77.11 moved along to 192.168.77.12");
 	view.event = "granted";
 	EXPECT_EQ(describe(view), "irc-ident: lease granted to 192.168.77.12, which sent to 203.0.113.10");
+	view.count = 3;
 	view.event = "lost";
 	EXPECT_EQ(describe(view), "3 events lost");
 	EXPECT_EQ(describe({.event = "config"}), "the configuration was replaced");
