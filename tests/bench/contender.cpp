@@ -175,9 +175,10 @@ std::string Ptrig::config(const Wanted &wanted) const {
 	for (std::uint32_t i = 1; i < wanted.rules; i++) // none of them has a port that is used here
 		text += fmt::format("[[rule]]\nname = 'r{0}'\ntrigger = ['{1}/tcp']\nopen = ['{1}/tcp']\n", i,
 				    port_of(i));
-	return text + fmt::format("[[rule]]\nname = 'bench'\ntrigger = ['{}/udp']\nopen = ['{}/tcp+udp']\n"
+	return text + fmt::format("[[rule]]\nname = 'bench'\ntrigger = ['{}/udp']\nopen = ['{}']\n"
 				  "timeout = '7d'\nremotes = '{}'\n",
-				  kTriggerPort, kOpenPort, wanted.contacted ? "contacted" : "any");
+				  kTriggerPort, wanted.wide ? "1024-65535/udp" : fmt::format("{}/tcp+udp", kOpenPort),
+				  wanted.contacted ? "contacted" : "any");
 }
 
 void Ptrig::establish(std::uint32_t sessions) {

@@ -18,6 +18,7 @@ struct Wanted {
 	std::uint32_t max_sessions = 65536;
 	std::uint32_t rules = 1; ///< of ptrig: the one in use is the last
 	std::uint32_t max_rules = 4096, max_halfopen = 4096, max_leases = 8192;
+	bool wide = false;      ///< of ptrig: 1024-65535/udp are leased, instead of one port
 	bool contacted = false; ///< of ptrig: a lease for each remote instead of one for all
 	bool sinks = true;      ///< false: Rig without sinks
 	std::string udp_timeout = "1h";
