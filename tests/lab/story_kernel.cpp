@@ -68,7 +68,10 @@ class Kernel : public Lab {
 protected:
 	/// The firewall lets this pair of devices through, too, and masquerades.
 	void let_through(const std::string &lan_name, const std::string &wan_name);
-	/// A trigger opens the port, a conversation and a transfer through it are whole.
+	/// With a rule that leads a WAN port to another one of the host's.
+	static std::string rules() { return game() + rule("server", "27950/tcp+udp", "27961=27960/tcp+udp"); }
+	/// A trigger opens the port, a conversation and a transfer through it are whole. What leaves from the mapped
+	/// port is seen as the one that is open, the very trigger, too.
 	void works(std::size_t bytes = kTransfer);
 	/// A wireguard device of that name at both ends; `at` and `peer_at` are where the other one finds them.
 	void connect_wireguard(const std::string &name, const std::string &at, const NetNs &peer,
@@ -111,6 +114,13 @@ void Kernel::works(std::size_t bytes) {
 	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan1(), 6001), {kWan, 6001}));
 	EXPECT_TRUE(carries(bytes));
 	EXPECT_EQ(who_gets_udp(6011), "gateway") << "a port that is not the rule's";
+
+	EXPECT_EQ(trigger(lan1(), {kRemote1, 27950}, {"0.0.0.0", 27960}).port, 27961);
+	const auto ends = connect_out(lan1(), {kRemote1, 27950}, 27960, patient(5s));
+	ASSERT_TRUE(ends);
+	EXPECT_EQ(remote_end(ends->second).port, 27961);
+	EXPECT_TRUE(exchange(ends->first, ends->second, bytes, patient(60s)));
+	EXPECT_EQ(counter("not_swapped"), 0U);
 }
 
 void Kernel::connect_wireguard(const std::string &name, const std::string &at, const NetNs &peer,
@@ -145,7 +155,7 @@ TEST_P(KernelTc, WireguardAsWan) {
 	connect_wireguard("wg0", "10.9.0.1", wan(), "10.9.0.2");
 	move_internet_behind("wg0");
 	ASSERT_TRUE(eventually(15s, [&] { return try_trigger(lan1(), {kRemote1, 9}).has_value(); }));
-	up(game(), "wan = ['wg0']");
+	up(rules(), "wan = ['wg0']");
 	works();
 }
 
@@ -158,7 +168,7 @@ TEST_P(KernelTc, WireguardAsLan) {
 		   "route add default dev wg0\n");
 	let_through("wg0", "wan0");
 	ASSERT_TRUE(eventually(15s, [&] { return try_trigger(lan1(), {kRemote1, 9}).has_value(); }));
-	up(game(), "lan = ['wg0']");
+	up(rules(), "lan = ['wg0']");
 	works();
 	EXPECT_EQ(leases("game").at(0).at("mac"), nullptr) << "there is no Ethernet";
 }
@@ -179,14 +189,14 @@ TEST_P(KernelTc, PppAsWan) {
 	ip(gw(), "route add default dev ppp0\n");
 	ip(wan(), "addr add 203.0.113.11/32 dev ppp0\n");
 	let_through("br0", "ppp0");
-	up(game(), "wan = ['ppp0']");
+	up(rules(), "wan = ['ppp0']");
 	works(1 << 18);
 }
 
 TEST_P(KernelTc, TunAsWan) {
 	const TunLine line(gw(), wan(), "tun0");
 	move_internet_behind("tun0");
-	up(game(), "wan = ['tun0']");
+	up(rules(), "wan = ['tun0']");
 	works(1 << 20);
 }
 
@@ -198,7 +208,7 @@ TEST_P(KernelTc, VlanAsWan) {
 	ip(wan(), "addr flush dev eth0\nlink add link eth0 name eth0.7 type vlan id 7\nlink set eth0.7 up\n"
 		  "addr add 203.0.113.10/24 dev eth0.7\naddr add 203.0.113.11/24 dev eth0.7\n");
 	let_through("br0", "wan0.7");
-	up(game(), "wan = ['wan0.7']");
+	up(rules(), "wan = ['wan0.7']");
 	works();
 }
 
@@ -209,7 +219,7 @@ TEST_P(KernelTc, VlanAsLan) {
 	ip(lan1(), "addr flush dev eth0\nlink add link eth0 name eth0.5 type vlan id 5\nlink set eth0.5 up\n"
 		   "addr add 192.168.77.11/24 dev eth0.5\nroute add default via 192.168.77.1\n");
 	let_through("br0.5", "wan0");
-	up(game(), "lan = ['br0.5']");
+	up(rules(), "lan = ['br0.5']");
 	works();
 	EXPECT_EQ(leases("game").at(0).at("mac"), mac_of(lan1()));
 }
@@ -242,7 +252,7 @@ TEST_P(Kernel, FlowTableBesideIt) {
 			  lan_devices + " }; }"}))
 		GTEST_SKIP() << "the kernel has no flow table: " << why_;
 	nft("insert rule inet lab forward meta l4proto { tcp, udp } ct state established flow add @fast\n");
-	up(game());
+	up(rules());
 	works();
 
 	const auto ends = connect_out(lan2(), {kRemote1, 8080}, 0, patient(5s));
