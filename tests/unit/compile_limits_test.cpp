@@ -1,5 +1,4 @@
-// What compile() refuses, and that a full ruleset is compiled in no time.
-#include <ctime>
+// What compile() refuses, and a full ruleset.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -123,24 +122,15 @@ Config full_config() {
 	return config;
 }
 
-TEST(CompileLimits, AFullRulesetTakesFarLessThanASecond) {
-	const auto cpu_seconds = [] {
-		timespec now;
-		::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-		return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-	};
+/// How long it takes is `tools/bench`'s to say (apply).
+TEST(CompileLimits, AFullRulesetIsTakenAndKeepsItsIdentities) {
 	const Config config = full_config();
 	CompileInput input;
 	input.config = &config;
-	const double begin = cpu_seconds();
 	auto tables = compile(input);
-	const double taken = cpu_seconds() - begin;
 	ASSERT_TRUE(tables) << tables.error().what;
 	EXPECT_EQ(tables->lists.size(), 65535U);
 	EXPECT_EQ(tables->identities.size(), 65535U);
-	RecordProperty("seconds", fmt::format("{:.3f}", taken));
-	// A sanitizer makes it several times slower; optimised it is about 0.15 s.
-	EXPECT_LT(taken, 3.0);
 	input.previous = tables->identities;
 	const auto again = compile(input);
 	ASSERT_TRUE(again);
