@@ -56,7 +56,7 @@ std::string unexpected_text(CLI::App &root, CLI::App &at) {
 	}
 	const auto near = text::nearest(word, {names.begin(), names.end()});
 	const std::string help = path_of(&at).empty() ? "ptrig --help" : "ptrig " + path_of(&at) + " --help";
-	return fmt::format("{} is not understood here: {}", text::quoted(word),
+	return fmt::format("{} is not understood here: {}", text::in_quotes(word),
 			   near ? fmt::format("did you mean {}?", *near) : "see " + help);
 }
 

@@ -18,7 +18,7 @@ namespace {
 Diagnostic compile_finding(const ParsedConfig &parsed, const std::string &file, const Error &error) {
 	Diagnostic finding{.file = file, .line = 1, .column = 1, .message = error.what};
 	for (std::size_t i = 0; i < parsed.config.rules.size() && i < parsed.origins.size(); ++i) {
-		if (error.what.find(text::quoted(parsed.config.rules[i].name)) == std::string::npos)
+		if (error.what.find(text::in_quotes(parsed.config.rules[i].name)) == std::string::npos)
 			continue;
 		finding.file = parsed.origins[i].file;
 		finding.line = parsed.origins[i].line;

@@ -44,7 +44,7 @@ Done show(Cli &cli, const std::string &name) {
 		return {};
 	}
 	const auto near = text::nearest(name, names);
-	return fail(fmt::format("there is no rule {}{}", text::quoted(name),
+	return fail(fmt::format("there is no rule {}{}", text::in_quotes(name),
 				near ? fmt::format(": did you mean {}?", *near) : ""),
 		    Status::kInput);
 }

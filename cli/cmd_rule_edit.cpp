@@ -27,7 +27,7 @@ Result<std::vector<Rule>::iterator> find_rule(Config &config, const std::string 
 	for (const auto &rule : config.rules)
 		names.push_back(rule.name);
 	const auto near = text::nearest(name, names);
-	return fail(fmt::format("there is no rule {}{}", text::quoted(name),
+	return fail(fmt::format("there is no rule {}{}", text::in_quotes(name),
 				near ? fmt::format(": did you mean {}?", *near) : ""),
 		    Status::kInput);
 }

@@ -12,7 +12,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr unsigned kFirstUnprivileged = 1024;
 constexpr nanoseconds kShortestUdp = std::chrono::minutes(2); // RFC 4787 REQ-5
@@ -40,7 +40,7 @@ private:
 	void warn(std::size_t rule, std::string_view message) {
 		const RuleOrigin at = rule < parsed_.origins.size() ? parsed_.origins[rule] : RuleOrigin{parsed_.file};
 		out_.push_back({at.file, at.line, at.column,
-				fmt::format("rule {}: {}", quoted(parsed_.config.rules[rule].name), message)});
+				fmt::format("rule {}: {}", in_quotes(parsed_.config.rules[rule].name), message)});
 	}
 
 	void check_gateway() {
@@ -124,7 +124,7 @@ private:
 			}
 			std::vector<std::string> names;
 			for (const std::uint16_t other : groups[i].rules)
-				names.push_back(quoted(parsed_.config.rules[other].name));
+				names.push_back(in_quotes(parsed_.config.rules[other].name));
 			out += fmt::format("{}{} like {}", i == 0 ? "" : "; ", to_string(groups[i].ports),
 					   listed(names));
 		}
@@ -275,7 +275,7 @@ private:
 			warn(i, fmt::format("{} may trigger from each LAN ({}), and whoever is on another one can take "
 					    "that MAC address: name the interface that it is on, as in {}",
 					    to_string(*any), listed(lan),
-					    quoted(to_string(MacSource{any->mac, lan.front()}))));
+					    in_quotes(to_string(MacSource{any->mac, lan.front()}))));
 	}
 
 	const ParsedConfig &parsed_;

@@ -14,7 +14,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr std::uint32_t kSlotMask = 0xFFFF;
 // Half of what pt_prefixes and pt_macs hold: two generations are in them while one replaces the other.
@@ -197,7 +197,7 @@ ptrig_config record_of(const Config &config, Sets &sets) {
 Done check_rules(const std::vector<Rule> &rules) {
 	for (const Rule &rule : rules)
 		if (auto valid = validate_rule(rule); !valid)
-			return within("rule " + quoted(rule.name), std::move(valid.error()));
+			return within("rule " + in_quotes(rule.name), std::move(valid.error()));
 	return {};
 }
 
@@ -240,7 +240,7 @@ Result<Tables> compile(const CompileInput &input) {
 	for (std::size_t i = 0; i < ids.size(); ++i) {
 		const Rule &rule = config.rules[i];
 		if (!tables.identities.try_emplace(rule.name, identity_of(rule, ids[i])).second)
-			return fail(fmt::format("two rules are named {}", quoted(rule.name)), Status::kInput);
+			return fail(fmt::format("two rules are named {}", in_quotes(rule.name)), Status::kInput);
 		slots[i] = static_cast<std::uint16_t>(slot_of(ids[i]));
 		if (!rule.enabled)
 			continue;

@@ -11,7 +11,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr std::array<Protos, 2> kProtos{PTRIG_TCP, PTRIG_UDP};
 
@@ -109,8 +109,8 @@ private:
 				out_.conflicts.push_back(
 					{rule, "open", static_cast<int>(i),
 					 fmt::format("rule {} opens {}, and {} is reserved by {} in [gateway] reserved",
-						     quoted(r.name), quoted(to_string(o)), to_string(*port),
-						     quoted(reserved_.entry_with(*port)))});
+						     in_quotes(r.name), in_quotes(to_string(o)), to_string(*port),
+						     in_quotes(reserved_.entry_with(*port)))});
 			const unsigned host_last = o.host_first + (o.wan.last - o.wan.first);
 			if (!add(out_.open, rule, o.wan.first, o.wan.last, o.wan.protos, "open", i, "opens") ||
 			    !add(out_.host, rule, o.host_first, host_last, o.wan.protos, "open", i,
@@ -129,8 +129,8 @@ private:
 				out_.conflicts.push_back(
 					{rule, "sources", static_cast<int>(i),
 					 fmt::format("rule {} has {}, and {} is none of [gateway] lan: write one of {}",
-						     quoted(config_.rules[rule].name), quoted(to_string(macs[i])), name,
-						     fmt::join(lan, ", "))});
+						     in_quotes(config_.rules[rule].name), in_quotes(to_string(macs[i])),
+						     name, fmt::join(lan, ", "))});
 	}
 
 	bool add(PortIndex &index, std::size_t rule, unsigned first, unsigned last, Protos protos, const char *key,
@@ -141,7 +141,7 @@ private:
 		out_.conflicts.push_back(
 			{rule, key, static_cast<int>(item),
 			 fmt::format("rule {} is the {}th that {} {}, and {} is the most: {}",
-				     quoted(config_.rules[rule].name), PTRIG_MAX_RULES_PER_PORT + 1, does,
+				     in_quotes(config_.rules[rule].name), PTRIG_MAX_RULES_PER_PORT + 1, does,
 				     to_string(*full), PTRIG_MAX_RULES_PER_PORT, names_on(config_, index, *full))});
 		return false;
 	}

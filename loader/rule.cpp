@@ -9,7 +9,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 struct Unit {
 	std::string_view name;
@@ -25,7 +25,7 @@ constexpr std::array<Unit, 5> kUnits{{
 }};
 
 tl::unexpected<Error> refuse(std::string_view whole, std::string_view why) {
-	return fail(fmt::format("{}: {}", quoted(whole), why), Status::kInput);
+	return fail(fmt::format("{}: {}", in_quotes(whole), why), Status::kInput);
 }
 
 bool has_unit(unsigned units, std::size_t unit) {
@@ -97,7 +97,7 @@ Result<Term> take_term(std::string_view &rest, std::string_view whole) {
 	if (term.unit == kUnits.size() && name.find('.') != std::string_view::npos)
 		return refuse(whole, "write whole numbers, as in \"1h30m\" or \"1500ms\"");
 	if (term.unit == kUnits.size())
-		return refuse(whole, fmt::format("{} is no unit: write d, h, m, s or ms", quoted(name)));
+		return refuse(whole, fmt::format("{} is no unit: write d, h, m, s or ms", in_quotes(name)));
 	if (digits.size() > 1 && digits[0] == '0')
 		return refuse(whole, "write numbers without a leading 0, as in \"10m\"");
 	const auto number = text::whole_number(digits);
@@ -176,7 +176,7 @@ Result<std::string> parse_rule_name(std::string_view name) {
 	const std::string right = as_rule_name(name);
 	if (right == name)
 		return right;
-	const std::string offer = right.empty() ? "" : fmt::format(": write {}", quoted(right));
+	const std::string offer = right.empty() ? "" : fmt::format(": write {}", in_quotes(right));
 	if (name.size() > kLongestName && name.find_first_not_of(kNameCharacters) == std::string_view::npos)
 		return refuse(name, fmt::format("{} characters are too many for a rule's name, {} the most{}",
 						name.size(), kLongestName, offer));

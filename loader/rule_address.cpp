@@ -9,7 +9,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr unsigned kAddressBits = 32;
 
@@ -18,7 +18,7 @@ std::uint32_t mask_of(unsigned bits) {
 }
 
 tl::unexpected<Error> refuse(std::string_view whole, std::string_view why) {
-	return fail(fmt::format("{}: {}", quoted(whole), why), Status::kInput);
+	return fail(fmt::format("{}: {}", in_quotes(whole), why), Status::kInput);
 }
 
 /// Four numbers and nothing else: inet_aton's octal, hexadecimal and short forms would be surprises.
@@ -38,7 +38,7 @@ std::optional<Ip4> dotted(std::string_view text) {
 
 tl::unexpected<Error> refuse_name(std::string_view text, std::string_view example) {
 	return fail(fmt::format("{} is a name, write an address: names are not looked up, write one as in {}",
-				quoted(text), example),
+				in_quotes(text), example),
 		    Status::kInput);
 }
 

@@ -11,7 +11,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr nanoseconds kShortestTime = seconds(1);
 constexpr nanoseconds kShortestTrafficTime = seconds(2); // TC looks at a session once a second
@@ -26,7 +26,7 @@ constexpr std::string_view kPrefixExample = "203.0.113.0/24";
 Result<Prefix> prefix_item(std::string_view item, std::initializer_list<std::string_view> words) {
 	for (const std::string_view word : words)
 		if (item == word)
-			return fail(quoted(item) + " stands alone, not beside others", Status::kInput);
+			return fail(in_quotes(item) + " stands alone, not beside others", Status::kInput);
 	return parse_prefix(item);
 }
 
@@ -56,7 +56,7 @@ using Source = std::variant<Prefix, MacSource>;
 
 Result<Source> source_item(std::string_view item) {
 	if (item == "lan" || item == "routed")
-		return fail(quoted(item) + " stands alone, not beside others", Status::kInput);
+		return fail(in_quotes(item) + " stands alone, not beside others", Status::kInput);
 	auto prefix = parse_prefix(item);
 	if (prefix)
 		return Source(*prefix);
@@ -74,12 +74,12 @@ Result<Source> source_item(std::string_view item) {
 	if (is_mac || (item.find(':') != std::string_view::npos && item.find("::") == std::string_view::npos))
 		return tl::unexpected(mac.error());
 	if (text::is_name(item))
-		return fail(quoted(item) + " is a name, write an address: names are not looked up, write one as in "
-					   "192.168.1.20 or 02:00:5e:10:00:01",
+		return fail(in_quotes(item) + " is a name, write an address: names are not looked up, write one as in "
+					      "192.168.1.20 or 02:00:5e:10:00:01",
 			    Status::kInput);
 	if (item.find('.') == std::string_view::npos && item.find(':') == std::string_view::npos)
-		return fail(quoted(item) + ": neither a prefix nor a MAC address: write one as in 192.168.1.0/24 or "
-					   "02:00:5e:10:00:01",
+		return fail(in_quotes(item) + ": neither a prefix nor a MAC address: write one as in 192.168.1.0/24 or "
+					      "02:00:5e:10:00:01",
 			    Status::kInput);
 	return tl::unexpected(prefix.error());
 }
@@ -186,9 +186,9 @@ void check_open_twice(const Rule &rule, std::vector<KeyConflict> &out) {
 			const PortRange &a = rule.open[j].wan, &b = rule.open[i].wan;
 			if (!(a.protos & b.protos) || a.first > b.last || b.first > a.last)
 				continue;
-			out.push_back({"open",
-				       fmt::format("{} and {} overlap: write each port once",
-						   quoted(to_string(rule.open[j])), quoted(to_string(rule.open[i])))});
+			out.push_back({"open", fmt::format("{} and {} overlap: write each port once",
+							   in_quotes(to_string(rule.open[j])),
+							   in_quotes(to_string(rule.open[i])))});
 			return;
 		}
 	}

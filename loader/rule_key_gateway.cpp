@@ -8,7 +8,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr std::string_view kAuto = "auto";
 constexpr std::size_t kMostInterfaces = 120; // of each side: pt_ifaces holds 256
@@ -26,7 +26,7 @@ bool check_once(const std::vector<std::string> &names, ValueReader &value) {
 		if (std::find(names.begin(), names.begin() + static_cast<long>(i), names[i]) ==
 		    names.begin() + static_cast<long>(i))
 			continue;
-		value.problem(-1, fmt::format("{} is there twice: write it once", quoted(names[i])));
+		value.problem(-1, fmt::format("{} is there twice: write it once", in_quotes(names[i])));
 		return false;
 	}
 	return true;
@@ -137,7 +137,7 @@ std::vector<KeyConflict> conflicts_of(const GatewayConfig &gateway) {
 			out.push_back({"lan", "\"auto\" is only for wan: write the LAN interfaces, as in [\"br0\"]"});
 		else if (std::find(gateway.wan.begin(), gateway.wan.end(), name) != gateway.wan.end())
 			out.push_back(
-				{"lan", fmt::format("{} is in wan too: an interface is on one side", quoted(name))});
+				{"lan", fmt::format("{} is in wan too: an interface is on one side", in_quotes(name))});
 	}
 	return out;
 }

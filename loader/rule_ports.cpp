@@ -11,12 +11,12 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr unsigned kLastPort = 65535;
 
 template <typename... Args> auto refuse(std::string_view whole, fmt::format_string<Args...> format, Args &&...args) {
-	return fail(quoted(whole) + ": " + fmt::format(format, std::forward<Args>(args)...), Status::kInput);
+	return fail(in_quotes(whole) + ": " + fmt::format(format, std::forward<Args>(args)...), Status::kInput);
 }
 
 std::string_view protos_text(Protos protos) {
@@ -29,7 +29,7 @@ Result<Protos> parse_protos(std::string_view word, std::string_view whole) {
 	for (const Protos protos : {PTRIG_TCP, PTRIG_UDP, PTRIG_TCP | PTRIG_UDP})
 		if (lower == protos_text(protos))
 			return protos;
-	return refuse(whole, "the protocol is tcp, udp or tcp+udp, not {}", quoted(word));
+	return refuse(whole, "the protocol is tcp, udp or tcp+udp, not {}", in_quotes(word));
 }
 
 /// Does it name a protocol that routers' lists of ports also have: "gre", "47/ip", "PPTP", "esp/50"?
@@ -67,7 +67,7 @@ Result<std::uint16_t> parse_port(std::string_view word, std::string_view whole) 
 		return refuse(whole,
 			      "a port number is missing: write 1 to 65535, as in \"21/tcp\" or \"6000-6010/udp\"");
 	if (word.find_first_not_of("0123456789") != std::string_view::npos)
-		return refuse(whole, "{} is not a port number: write 1 to 65535", quoted(word));
+		return refuse(whole, "{} is not a port number: write 1 to 65535", in_quotes(word));
 	const std::size_t zeros = word.find_first_not_of('0');
 	if (zeros == std::string_view::npos)
 		return refuse(whole, "there is no port 0: ports are 1 to 65535");

@@ -78,8 +78,8 @@ Done set_rule_key(Rule &rule, std::string_view key, const std::vector<std::strin
 	const auto found = std::find_if(keys.begin(), keys.end(), [&](const auto &k) { return k.name == key; });
 	if (found == keys.end()) {
 		const auto near = text::nearest(key, names_of(keys));
-		return fail(near ? fmt::format("unknown key {}: did you mean {}?", text::quoted(key), *near)
-				 : fmt::format("unknown key {}: a rule's keys are {}", text::quoted(key),
+		return fail(near ? fmt::format("unknown key {}: did you mean {}?", text::in_quotes(key), *near)
+				 : fmt::format("unknown key {}: a rule's keys are {}", text::in_quotes(key),
 					       fmt::join(names_of(keys), ", ")),
 			    Status::kInput);
 	}

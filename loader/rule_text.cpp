@@ -76,7 +76,7 @@ std::string one_line(std::string_view text) {
 	return out;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
 	std::size_t end = std::min(text.size(), kLongestQuote);
 	// Not in the middle of a character.
 	while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)

@@ -10,8 +10,8 @@
 namespace ptrig::text {
 
 /// The text in double quotes, fit for one line of a terminal: control characters escaped, cut when long.
-std::string quoted(std::string_view text);
-/// As quoted(), but whole and without the quotes.
+std::string in_quotes(std::string_view text);
+/// As in_quotes(), but whole and without the quotes.
 std::string one_line(std::string_view text);
 /// A TOML basic string that reads back as `text`, which must be UTF-8.
 std::string toml_string(std::string_view text);

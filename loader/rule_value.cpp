@@ -10,14 +10,14 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 constexpr std::string_view kNone = "none";
 
 std::string shown(const Scalar &item) {
 	switch (item.type) {
 	case Scalar::Type::kText:
-		return quoted(item.text);
+		return in_quotes(item.text);
 	case Scalar::Type::kInteger:
 		return fmt::format("{}", item.integer);
 	case Scalar::Type::kBoolean:
@@ -159,10 +159,10 @@ bool ValueReader::is_text(std::size_t index, std::string_view example) {
 
 void ValueReader::not_a_list(std::string_view example, const ListForm &form) {
 	if (form.words.empty())
-		problem(-1, fmt::format("a list is wanted: write [{}]", quoted(example)));
+		problem(-1, fmt::format("a list is wanted: write [{}]", in_quotes(example)));
 	else
 		problem(-1, fmt::format("{} cannot be here: write {} or a list, as in [{}]", shown(value_.items[0]),
-					form.words, quoted(example)));
+					form.words, in_quotes(example)));
 }
 
 bool ValueReader::check_size(const ListForm &form) {
@@ -191,10 +191,10 @@ void ValueReader::several_in_one(int item, const std::function<bool(std::string_
 			offer = fmt::format("\"{}\", \"...\"", form.example);
 			break;
 		}
-		offer += (offer.empty() ? "" : ", ") + quoted(each);
+		offer += (offer.empty() ? "" : ", ") + in_quotes(each);
 	}
-	problem(item,
-		fmt::format("{}: several in one text: write them as separate items, as in [{}]", quoted(whole), offer));
+	problem(item, fmt::format("{}: several in one text: write them as separate items, as in [{}]", in_quotes(whole),
+				  offer));
 }
 
 std::optional<std::size_t> ValueReader::choice(const std::vector<std::string_view> &words) {

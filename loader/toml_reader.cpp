@@ -21,7 +21,7 @@
 namespace ptrig {
 namespace {
 
-using text::quoted;
+using text::in_quotes;
 
 FilePosition position_of(const toml::source_region &region) {
 	return {region.begin.line, region.begin.column};
@@ -162,16 +162,16 @@ private:
 
 	void unknown_at_root(std::string_view name, FilePosition at) {
 		if (const std::string_view home = home_of(name); !home.empty()) {
-			error(at, fmt::format("{} stands in no table: write it below {}", quoted(name), home));
+			error(at, fmt::format("{} stands in no table: write it below {}", in_quotes(name), home));
 			return;
 		}
 		const auto near = text::nearest(name, {"gateway", "timeouts", "limits", "rule"});
 		const std::string tables = rules_only_ ? "[[rule]]" : "[gateway], [timeouts], [limits] and [[rule]]";
 		if (near && !(rules_only_ && *near != "rule"))
-			error(at, fmt::format("unknown {}: did you mean {}?", quoted(name),
+			error(at, fmt::format("unknown {}: did you mean {}?", in_quotes(name),
 					      *near == "rule" ? "[[rule]]" : fmt::format("[{}]", *near)));
 		else
-			error(at, fmt::format("unknown {}: here can be {}", quoted(name), tables));
+			error(at, fmt::format("unknown {}: here can be {}", in_quotes(name), tables));
 	}
 
 	void read_gateway(const toml::table &table) {
@@ -217,11 +217,12 @@ private:
 			 FilePosition at) {
 		const std::string_view home = home_of(name);
 		if (const auto near = text::nearest(name, known); near && home.empty())
-			error(at, fmt::format("unknown key {} in {}: did you mean {}?", quoted(name), table, *near));
+			error(at, fmt::format("unknown key {} in {}: did you mean {}?", in_quotes(name), table, *near));
 		else if (!home.empty())
-			error(at, fmt::format("{} is not a key of {}: it belongs into {}", quoted(name), table, home));
+			error(at,
+			      fmt::format("{} is not a key of {}: it belongs into {}", in_quotes(name), table, home));
 		else
-			error(at, fmt::format("unknown key {} in {}: its keys are {}", quoted(name), table,
+			error(at, fmt::format("unknown key {} in {}: its keys are {}", in_quotes(name), table,
 					      fmt::join(known, ", ")));
 	}
 
@@ -273,7 +274,7 @@ private:
 		if (is_new)
 			return;
 		const RuleOrigin &other = state_.parsed.origins[first->second];
-		error(at, fmt::format("name: there is already a rule {}, at {}:{}:{}", quoted(name), other.file,
+		error(at, fmt::format("name: there is already a rule {}, at {}:{}:{}", in_quotes(name), other.file,
 				      other.line, other.column));
 	}
 

@@ -7,12 +7,12 @@ namespace ptrig::text {
 namespace {
 
 TEST(Text, QuotesForOneLineOfATerminal) {
-	EXPECT_EQ(text::quoted("plain é 漢"), "\"plain é 漢\"");
-	EXPECT_EQ(text::quoted("a\n\x1b[31m\x7f"), "\"a\\u000a\\u001b[31m\\u007f\"");
-	EXPECT_EQ(text::quoted("\xff\xc0\x80"), "\"\\xff\\xc0\\x80\"");
-	EXPECT_EQ(text::quoted("\xc2\x9b"), "\"\\u009b\""); // CSI of Latin-1
-	EXPECT_EQ(text::quoted("\xe2\x80\xae"), "\"\\u202e\"") << "turns the text around";
-	const std::string cut = text::quoted(std::string(1000, 'x'));
+	EXPECT_EQ(text::in_quotes("plain é 漢"), "\"plain é 漢\"");
+	EXPECT_EQ(text::in_quotes("a\n\x1b[31m\x7f"), "\"a\\u000a\\u001b[31m\\u007f\"");
+	EXPECT_EQ(text::in_quotes("\xff\xc0\x80"), "\"\\xff\\xc0\\x80\"");
+	EXPECT_EQ(text::in_quotes("\xc2\x9b"), "\"\\u009b\""); // CSI of Latin-1
+	EXPECT_EQ(text::in_quotes("\xe2\x80\xae"), "\"\\u202e\"") << "turns the text around";
+	const std::string cut = text::in_quotes(std::string(1000, 'x'));
 	EXPECT_LT(cut.size(), 100U);
 	EXPECT_NE(cut.find("..."), std::string::npos);
 	// Never in the middle of a character.
@@ -20,7 +20,7 @@ TEST(Text, QuotesForOneLineOfATerminal) {
 		std::string text(lead, 'x');
 		for (int i = 0; i < 50; ++i)
 			text += "漢";
-		EXPECT_TRUE(is_printable(text::quoted(text))) << text::quoted(text);
+		EXPECT_TRUE(is_printable(text::in_quotes(text))) << text::in_quotes(text);
 	}
 }
 
@@ -30,7 +30,7 @@ TEST(Text, KnowsValidUtf8) {
 	for (const char *bad :
 	     {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
 	      "\xf5\x80\x80\x80", "\xe6\xbc", "\xc3", "a\xff", "\t", "\r\n", "\x7f"})
-		EXPECT_FALSE(is_printable(bad)) << text::quoted(bad);
+		EXPECT_FALSE(is_printable(bad)) << text::in_quotes(bad);
 }
 
 TEST(Text, WholeNumbersAreDigitsOnly) {
