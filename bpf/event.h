@@ -145,8 +145,7 @@ static __noinline void pt_event_remade(const struct pt_pkt *p) {
 /* Remember the rule's last trigger; report a refusal unless one was within the second. */
 static __noinline void pt_event_trigger(const struct ptrig_rule *rule, enum ptrig_reason reason,
 					const struct ptrig_cand *c, __be32 holder, __u64 now) {
-	__u32 slot = rule->id & 0xffff;
-	struct ptrig_last *last = bpf_map_lookup_elem(&pt_last, &slot);
+	struct ptrig_last *last = pt_event_last(rule->id);
 
 	if (!last)
 		return;
