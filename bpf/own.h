@@ -7,6 +7,7 @@
 #ifndef PT_OWN_H
 #define PT_OWN_H
 
+#include "claim.h"
 #include "conntrack.h"
 #include "rewrite.h"
 #include "trigger.h"

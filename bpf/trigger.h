@@ -6,6 +6,7 @@
 #ifndef PT_TRIGGER_H
 #define PT_TRIGGER_H
 
+#include "claim.h"
 #include "conn.h"
 #include "note.h"
 
