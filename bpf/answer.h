@@ -30,7 +30,7 @@ static __always_inline void pt_answer_find(const struct pt_pkt *p, struct pt_fou
 		lan = bpf_map_lookup_elem(&pt_halfopen, &found->lan_key);
 	if (!lan)
 		return;
-	found->id = *(volatile __u64 *)&lan->id;
+	found->id = pt_session_number(lan);
 	found->lan = found->id ? lan : NULL;
 }
 /* An established one, by the tuple as it leaves by the WAN. */
@@ -40,10 +40,10 @@ static __always_inline void pt_answer_find_leaving(const struct pt_pkt *p, struc
 
 	if (!wan)
 		return;
-	found->id = *(volatile __u64 *)&wan->id;
+	found->id = pt_session_number(wan);
 	found->lan_key = pt_session_mirror(&key, wan);
 	lan = bpf_map_lookup_elem(&pt_sessions, &found->lan_key);
-	found->lan = lan && *(volatile __u64 *)&lan->id == found->id ? lan : NULL;
+	found->lan = lan && pt_session_number(lan) == found->id ? lan : NULL;
 }
 
 /* The entry of the session with this LAN half gets so much time; none: it goes. */
@@ -65,11 +65,12 @@ static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, con
 	struct ptrig_session *lan = found->lan;
 	struct ptrig_pair *pair = pt_session_scratch();
 
-	if (!lan || !pair || !pt_session_claim(&pt_halfopen, key, lan, found->id))
-		return PTRIG_HALF_OPEN; /* another CPU is just doing it */
+	__u64 was = lan && pair ? pt_session_claim(&pt_halfopen, key, lan, found->id) : 0;
 
+	if (!was)
+		return PTRIG_HALF_OPEN; /* another CPU is just doing it */
 	pair->lan = *lan;
-	pair->lan.id = pt_session_new_id();
+	pair->lan.id = pt_session_new_id() | (was & ~PTRIG_SESSION_NUMBER);
 	pair->lan.seen_ns = bpf_ktime_get_boot_ns();
 	pair->lan.checked = bpf_jiffies64();
 	pair->lan.state = p->proto == IPPROTO_TCP ? PTRIG_SESSION_TRANSITORY : PTRIG_SESSION_ESTABLISHED;
@@ -126,7 +127,7 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 		return PTRIG_SESSION_ENDED;
 	}
 
-	if (lan->id != found->id)
+	if (pt_session_number(lan) != found->id)
 		return PTRIG_SESSION_ENDED;
 	if (p->proto == IPPROTO_TCP && there)
 		lan->state = tcp_state;
@@ -154,7 +155,8 @@ static __noinline enum ptrig_reason pt_answer_first(struct __sk_buff *skb, const
 	if (!over && !reset)
 		return pt_answer_promote(skb, p, found, config);
 	if (reset && lan->flags & PTRIG_SESSION_HAIRPIN)
-		lan->flags |= PTRIG_SESSION_OVER; /* a closed port; the entry has yet to translate this packet */
+		/* a closed port; the entry has yet to translate this packet */
+		pt_session_mark(lan, found->id, PTRIG_SESSION_OVER, 0);
 	else
 		pt_flow_end(skb, &found->lan_key, lan, found->id, true);
 	return reset ? PTRIG_HALF_OPEN : PTRIG_SESSION_ENDED;
@@ -173,8 +175,8 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 	bool closing = p->tcp_flags & (PT_TCP_FIN | PT_TCP_RST);
 
 	if (closing)
-		lan->flags |= PTRIG_SESSION_ASK;
-	if (closing || lan->state != PTRIG_SESSION_ESTABLISHED || lan->flags & PTRIG_SESSION_OVER ||
+		pt_session_mark(lan, found->id, PTRIG_SESSION_ASK, 0);
+	if (closing || lan->state != PTRIG_SESSION_ESTABLISHED || lan->id & PTRIG_SESSION_OVER ||
 	    (__u32)bpf_jiffies64() - lan->checked >= cfg_tick_hz)
 		reason = pt_answer_renew(skb, p, found, config);
 	if (reason == PTRIG_FORWARDED) {

@@ -63,8 +63,7 @@ static __always_inline bool pt_arrive_plain(const struct pt_flow *f, const struc
 					    const struct pt_entry *e) {
 	enum pt_whose whose = pt_entry_whose(e, wan->addr, wan->port);
 
-	return (wan->flags & (PTRIG_SESSION_OVER | PTRIG_SESSION_HAIRPIN)) ==
-		       (f->hairpin ? PTRIG_SESSION_HAIRPIN : 0) &&
+	return !(wan->id & PTRIG_SESSION_OVER) && !(wan->flags & PTRIG_SESSION_HAIRPIN) == !f->hairpin &&
 	       !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
 	       (__u32)bpf_jiffies64() - wan->checked < cfg_tick_hz && (whose == PT_OURS || whose == PT_HOSTS);
 }
@@ -79,7 +78,7 @@ static __noinline bool pt_arrive_find(const struct pt_flow *f, const struct pt_e
 	if (a->wan) {
 		struct ptrig_session_key key = pt_session_key(&f->p, PTRIG_SIDE_WAN);
 
-		id = *(volatile __u64 *)&a->wan->id;
+		id = pt_session_number(a->wan);
 		a->lan_key = pt_session_mirror(&key, a->wan);
 		lan = bpf_map_lookup_elem(&pt_sessions, &a->lan_key);
 		*busy = true;
@@ -92,7 +91,7 @@ static __noinline bool pt_arrive_find(const struct pt_flow *f, const struct pt_e
 		return false;
 	*a->lan = *lan;
 	a->at = lan;
-	return *(volatile __u64 *)&lan->id == id && a->lan->id == id;
+	return pt_session_number(lan) == id && pt_session_number(a->lan) == id;
 }
 
 /* On a bridge with br_netfilter the host's answers in a hairpin never come by LAN ingress. Conntrack has seen one: its
@@ -100,13 +99,14 @@ static __noinline bool pt_arrive_find(const struct pt_flow *f, const struct pt_e
 static __noinline enum ptrig_reason pt_arrive_answered(struct __sk_buff *skb, const struct pt_flow *f,
 						       const struct pt_arrival *a) {
 	const struct ptrig_config *config = pt_config_get(f->gen);
-	struct pt_found found = {.lan_key = a->lan_key, .lan = a->at, .id = a->lan->id, .halfopen = !a->wan};
+	struct pt_found found = {
+		.lan_key = a->lan_key, .lan = a->at, .id = pt_session_number(a->lan), .halfopen = !a->wan};
 
 	if (!config || !found.lan)
 		return PTRIG_HALF_OPEN;
 	if (found.halfopen)
 		return pt_answer_promote(skb, &f->p, &found, config);
-	if (found.lan->id == found.id)
+	if (pt_session_number(found.lan) == found.id)
 		found.lan->seen_ns = bpf_ktime_get_boot_ns();
 	return PTRIG_FORWARDED;
 }
@@ -121,8 +121,8 @@ static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct
 	if (!lan)
 		return PT_GO_ON;
 	if (whose == PT_ANOTHERS || pt_arrive_over(f, a, e) ||
-	    (gone && (f->hairpin || a->lan->flags & PTRIG_SESSION_ASK))) {
-		pt_flow_end(skb, &a->lan_key, lan, a->lan->id, !a->wan);
+	    (gone && (f->hairpin || a->lan->id & PTRIG_SESSION_ASK))) {
+		pt_flow_end(skb, &a->lan_key, lan, pt_session_number(a->lan), !a->wan);
 		f->ended = true;
 		return PT_GO_ON;
 	}
@@ -133,7 +133,7 @@ static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct
 	if (gone && f->p.proto == IPPROTO_TCP)
 		pt_event_remade(&f->p);
 	/* it has ended meanwhile, and taken its entry along */
-	if (gone && *(volatile __u64 *)&lan->id != a->lan->id) {
+	if (gone && pt_session_number(lan) != pt_session_number(a->lan)) {
 		pt_entry_forget(skb, &a->t, f->p.proto);
 		return PTRIG_SESSION_ENDED;
 	}
@@ -190,8 +190,8 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (reason != PTRIG_FORWARDED && reason != PTRIG_REMADE)
 		return reason;
-	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST) && a.at->id == a.lan->id)
-		a.at->flags |= PTRIG_SESSION_ASK;
+	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST))
+		pt_session_mark(a.at, pt_session_number(a.lan), PTRIG_SESSION_ASK, 0);
 	pt_arrive_counted(a.wan ?: a.at, &f->p, reason);
 	if (f->hairpin && e->status & PT_IPS_SEEN_REPLY)
 		return pt_arrive_answered(skb, f, &a);

@@ -63,7 +63,7 @@ static __always_inline struct ptrig_session *pt_flow_halfopen(const struct pt_en
 
 	if (!lan)
 		return NULL;
-	*id = *(volatile __u64 *)&lan->id;
+	*id = pt_session_number(lan);
 	barrier();
 	return pt_session_is_from(lan, &e->orig) ? lan : NULL;
 }

@@ -60,7 +60,7 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 	if ((!trigger || pt_trigger_is_grant(verdict)) && verdict != PTRIG_PENDING &&
 	    (own == PT_GO_ON || own == PTRIG_OWN_PORT)) {
 		note->done = bpf_jiffies64();
-		note->flags |= PTRIG_NOTE_DONE;
+		note->marks |= PTRIG_NOTE_DONE;
 	}
 	return own == PT_GO_ON || (own == PTRIG_OWN_PORT && trigger) ? verdict : own;
 }

@@ -29,7 +29,7 @@ static __always_inline bool pt_note_fresh(const struct ptrig_note *note, const s
 					  __u32 trigger) {
 	__u32 now = bpf_jiffies64();
 
-	if (!(note->flags & PTRIG_NOTE_DONE) || now - note->done >= cfg_tick_hz / 4 ||
+	if (!(note->marks & PTRIG_NOTE_DONE) || now - note->done >= cfg_tick_hz / 4 ||
 	    p->tcp_flags & (PT_TCP_FIN | PT_TCP_RST | PT_TCP_SYN))
 		return false;
 	if (!trigger)
@@ -102,7 +102,7 @@ static __noinline enum ptrig_reason pt_note(struct __sk_buff *skb, const struct 
 		if (!pt_note_sender(skb, p, eth, &note))
 			return PTRIG_SPOOFED;
 		if (same)
-			note.flags |= known->flags & PTRIG_NOTE_GIVEN;
+			note.marks = known->marks & PTRIG_NOTE_GIVEN;
 		if (bpf_map_update_elem(&pt_notes, &key, &note, BPF_ANY))
 			return PTRIG_NOT_TRIGGER;
 	}

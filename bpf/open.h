@@ -183,7 +183,7 @@ static __noinline void pt_open_instead(struct __sk_buff *skb, const struct pt_fl
 
 	if (!old)
 		return;
-	__u64 id = *(volatile __u64 *)&old->id;
+	__u64 id = pt_session_number(old);
 
 	barrier();
 	if (pt_session_is_from(old, &t))

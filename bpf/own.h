@@ -130,15 +130,15 @@ static __noinline enum ptrig_reason pt_own_leaves(struct __sk_buff *skb, struct 
 	__be16 port = bpf_htons(want);
 
 	if (port == p->sport) {
-		l->note->flags &= ~PTRIG_NOTE_GIVEN; /* a later connection of the same ports may be given back, too */
+		l->note->marks &= ~PTRIG_NOTE_GIVEN; /* a later connection of the same ports may be given back, too */
 		return PTRIG_OWN_PORT;
 	}
-	if (p->proto == IPPROTO_TCP && l->note->flags & PTRIG_NOTE_GIVEN)
+	if (p->proto == IPPROTO_TCP && l->note->marks & PTRIG_NOTE_GIVEN)
 		return PTRIG_NOT_SWAPPED;
 	if (!pt_own_swap(skb, p, e, port))
 		return PTRIG_NOT_SWAPPED;
 	if (p->proto == IPPROTO_TCP) {
-		l->note->flags |= PTRIG_NOTE_GIVEN;
+		l->note->marks |= PTRIG_NOTE_GIVEN;
 		return pt_own_again(skb, p, l);
 	}
 	return pt_rewrite(skb, l->l3, p, PTRIG_SIDE_LAN, p->saddr, port, 0) ? PTRIG_SWAPPED : PTRIG_FAILED;

@@ -51,17 +51,30 @@ static __always_inline struct ptrig_session_key pt_session_mirror(const struct p
 	return mirror;
 }
 
+/* Its number; 0: it is being deleted. */
+static __always_inline __u64 pt_session_number(const struct ptrig_session *s) {
+	return *(volatile __u64 *)&s->id & PTRIG_SESSION_NUMBER;
+}
+
+#define PT_MARK_TRIES 8 /* each one that fails is another CPU's that has not */
+
+/* Mark session number `id`, or take a mark back: `half` may be another session's by now, which is left alone. */
+static __noinline void pt_session_mark(struct ptrig_session *half, __u64 id, __u64 set, __u64 clear) {
+	for (int i = 0; i < PT_MARK_TRIES; i++) {
+		__u64 was = *(volatile __u64 *)&half->id, now = (was | set) & ~clear;
+
+		if ((was & PTRIG_SESSION_NUMBER) != id || now == was ||
+		    __sync_val_compare_and_swap(&half->id, was, now) == was)
+			return;
+	}
+}
+
+/* How long an answered one lives without its host's packets. */
 static __always_inline __u64 pt_session_idle_ns(const struct ptrig_session *s, __u8 proto,
 						const struct ptrig_config *config) {
-	switch (s->state) {
-	case PTRIG_SESSION_HALFOPEN:
-		return config->halfopen_ns;
-	case PTRIG_SESSION_TRANSITORY:
-	case PTRIG_SESSION_CLOSING:
-		return config->tcp_transitory_ns;
-	default:
-		return proto == IPPROTO_TCP ? config->tcp_established_ns : config->udp_ns;
-	}
+	if (proto != IPPROTO_TCP)
+		return config->udp_ns;
+	return s->state == PTRIG_SESSION_ESTABLISHED ? config->tcp_established_ns : config->tcp_transitory_ns;
 }
 
 /* The lease it came by, whatever has become of it. `lan` is the session's LAN half. */
@@ -154,16 +167,19 @@ static __always_inline void pt_session_uncount(__be32 payer, const struct ptrig_
 	__sync_fetch_and_add(&lease->bytes, bytes);
 }
 
-/* To end session number `id` is the one caller's whom this tells so; `lan` stays this session until it deletes it. A
- * number that was read just after the element had become another session's is that one's: it is given back. */
-static __always_inline bool pt_session_claim(void *table, const struct ptrig_session_key *key,
-					     struct ptrig_session *lan, __u64 id) {
-	if (!id || __sync_val_compare_and_swap(&lan->id, id, 0) != id)
-		return false;
+/* To end session number `id` is the one caller's who gets more than 0: its number and marks; `lan` stays this session
+ * until it deletes it. A number that was read just after the element had become another session's is that one's: it is
+ * given back. */
+static __always_inline __u64 pt_session_claim(void *table, const struct ptrig_session_key *key,
+					      struct ptrig_session *lan, __u64 id) {
+	__u64 was = *(volatile __u64 *)&lan->id;
+
+	if (!id || (was & PTRIG_SESSION_NUMBER) != id || __sync_val_compare_and_swap(&lan->id, was, 0) != was)
+		return 0;
 	if (pt_stands(table, key, lan))
-		return true;
-	__sync_lock_test_and_set(&lan->id, id);
-	return false;
+		return was;
+	__sync_lock_test_and_set(&lan->id, was);
+	return 0;
 }
 /* What the claimant does when conntrack's entry is gone. */
 static __noinline void pt_established_delete(const struct ptrig_session_key *key, struct ptrig_session *lan) {
@@ -274,14 +290,14 @@ static __always_inline bool pt_established_over(const struct ptrig_session *lan,
 						const struct ptrig_config *config, __u64 now) {
 	bool kill = rule ? rule->flags & PTRIG_RULE_KILL : lan->flags & PTRIG_SESSION_KILL;
 
-	return lan->flags & PTRIG_SESSION_OVER || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) ||
+	return lan->id & PTRIG_SESSION_OVER || pt_elapsed(now, seen, pt_session_idle_ns(lan, proto, config)) ||
 	       (kill && !lease) || pt_session_homeless(lan);
 }
 /* They end with their lease, after `halfopen` counted from the first packet, and with their WAN address. */
 static __always_inline bool pt_halfopen_over(const struct ptrig_session *lan, __u64 seen, __be32 host,
 					     const struct ptrig_lease *lease, const struct ptrig_config *config,
 					     __u64 now) {
-	return lan->flags & PTRIG_SESSION_OVER || !lease || lease->info.host != host ||
+	return lan->id & PTRIG_SESSION_OVER || !lease || lease->info.host != host ||
 	       pt_elapsed(now, seen, config->halfopen_ns) || pt_session_homeless(lan);
 }
 

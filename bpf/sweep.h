@@ -34,13 +34,13 @@ static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, cons
 	struct ptrig_lease *lease = pt_session_lease(s, rule, w->now);
 
 	*ask = false;
-	if (s->flags & PTRIG_SESSION_OVER)
+	if (s->id & PTRIG_SESSION_OVER)
 		return true;
 	if (w->op == PTRIG_ADMIN_CLOSE_SESSIONS)
 		return pt_sweep_wants(w->args, s->rule, s->lease, key->saddr, key->daddr, s->addr);
 	if (halfopen)
 		return pt_halfopen_over(s, s->seen_ns, key->saddr, lease, w->config, w->now);
-	*ask = s->flags & PTRIG_SESSION_ASK;
+	*ask = s->id & PTRIG_SESSION_ASK;
 	return pt_established_over(s, s->seen_ns, key->proto, lease, rule, w->config, w->now);
 }
 
@@ -56,10 +56,9 @@ static __noinline void pt_sweep_mark(const struct ptrig_session_key *key, struct
 	struct ptrig_session_key mirror = pt_session_mirror(key, lan);
 	struct ptrig_session *wan = halfopen ? NULL : bpf_map_lookup_elem(&pt_sessions, &mirror);
 
-	if (*(volatile __u64 *)&lan->id == id)
-		lan->flags |= PTRIG_SESSION_OVER;
-	if (wan && *(volatile __u64 *)&wan->id == id)
-		wan->flags |= PTRIG_SESSION_OVER;
+	pt_session_mark(lan, id, PTRIG_SESSION_OVER, 0);
+	if (wan)
+		pt_session_mark(wan, id, PTRIG_SESSION_OVER, 0);
 }
 
 /* The element may be on its way to another session, with a key and a half of two: what is found over is looked at again
@@ -67,7 +66,7 @@ static __noinline void pt_sweep_mark(const struct ptrig_session_key *key, struct
 static __always_inline long pt_sweep_session(const struct ptrig_session_key *key, struct ptrig_session *s, void *table,
 					     struct pt_sweep *w, bool halfopen) {
 	struct ptrig_session_key at = *key;
-	__u64 id = *(volatile __u64 *)&s->id;
+	__u64 id = pt_session_number(s);
 	bool ask;
 
 	if (at.side != PTRIG_SIDE_LAN || !id)
@@ -77,9 +76,9 @@ static __always_inline long pt_sweep_session(const struct ptrig_session_key *key
 	if ((!over && !ask) || !pt_stands(table, &at, s))
 		return 0;
 	over = pt_sweep_session_over(w, &at, s, halfopen, &ask);
-	if ((!over && !ask) || *(volatile __u64 *)&s->id != id || !pt_stands(table, &at, s))
+	if ((!over && !ask) || pt_session_number(s) != id || !pt_stands(table, &at, s))
 		return 0;
-	if (over && !(s->flags & PTRIG_SESSION_OVER))
+	if (over && !(s->id & PTRIG_SESSION_OVER))
 		pt_sweep_mark(&at, s, id, halfopen);
 	struct ptrig_over *listed = pt_sweep_next(w->args);
 
@@ -192,12 +191,16 @@ static long pt_sweep_pending(void *map, const void *k, void *value, struct pt_sw
 	return 0;
 }
 
+/* The element may be on its way to another host, who must not find it dead: it is deleted only if it stands. */
 static long pt_sweep_host(void *map, const void *k, void *value, struct pt_sweep *w) {
+	struct ptrig_host_key key = *(const struct ptrig_host_key *)k;
 	const struct ptrig_host *host = value;
 	__u64 *both = value;
 
-	if (!*both && !host->conns && __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) == 0)
-		bpf_map_delete_elem(&pt_hosts, k);
+	if (*both || host->conns || __sync_val_compare_and_swap(both, 0, PT_HOST_DEAD) != 0)
+		return 0;
+	if (!pt_stands(&pt_hosts, &key, value) || bpf_map_delete_elem(&pt_hosts, &key))
+		__sync_val_compare_and_swap(both, PT_HOST_DEAD, 0);
 	return 0;
 }
 
@@ -244,14 +247,14 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 	bool halfopen = listed->kind == PTRIG_LISTED_HALFOPEN;
 
 	lan = halfopen ? bpf_map_lookup_elem(&pt_halfopen, &key) : bpf_map_lookup_elem(&pt_sessions, &key);
-	if (!lan || *(volatile __u64 *)&lan->id != listed->id)
+	if (!lan || pt_session_number(lan) != listed->id)
 		return 0;
-	if (!(lan->flags & PTRIG_SESSION_OVER)) {
+	if (!(lan->id & PTRIG_SESSION_OVER)) {
 		struct pt_tuple t;
 
 		if (pt_flow_look(*skb, &key, lan, &t, &e) && e.tcp_state < PT_CT_TCP_LAST_ACK) {
 			if (e.tcp_state == PT_CT_TCP_ESTABLISHED) /* the FIN or RST was none */
-				lan->flags &= ~PTRIG_SESSION_ASK;
+				pt_session_mark(lan, listed->id, 0, PTRIG_SESSION_ASK);
 			return 0;
 		}
 		lan->state = PTRIG_SESSION_CLOSING;

@@ -50,7 +50,7 @@ public:
 	}
 	/// `lan`: the LAN side's entry.
 	bool lives(const ptrig_session_key &key, const ptrig_session &lan, std::uint64_t now) const {
-		if (!lan.id || lan.flags & PTRIG_SESSION_OVER ||
+		if (!lan.id || lan.id & PTRIG_SESSION_OVER ||
 		    elapsed_ns(now, lan.seen_ns) >= idle_limit(lan, key.proto, live_.config.timeouts))
 			return false;
 		const Rule *rule = live_.rule(lan.rule);

@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 10
+#define PTRIG_ABI 11
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -274,26 +274,32 @@ enum ptrig_session_state {
 	PTRIG_SESSION_CLOSING = 4, /* FIN both ways, or RST */
 };
 
+/* What a session is from its beginning to its end: its flags. */
 #define PTRIG_SESSION_ROUTED 0x01U    /* as PTRIG_LEASE_ROUTED */
-#define PTRIG_SESSION_ASK 0x02U       /* a FIN or RST came by: conntrack knows whether it was one */
 #define PTRIG_SESSION_HAIRPIN 0x04U   /* with a host of the LAN, who came by the WAN address */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
-#define PTRIG_SESSION_OVER 0x20U      /* ended by user space, or reset by its host: its entry goes, then the session */
 #define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
+
+/* What it is marked with while it lives: in its id, above its number. */
+#define PTRIG_SESSION_OVER                                                                                             \
+	(1ULL << 63)                   /* ended by user space, or reset by its host: its entry goes, then the session */
+#define PTRIG_SESSION_ASK (1ULL << 62) /* a FIN or RST came by: conntrack knows whether it was one */
+#define PTRIG_SESSION_NUMBER (PTRIG_SESSION_ASK - 1)
 
 /*
  * One direction of a session; its other direction is the entry under the mirrored key. Conntrack's entry of the WAN
  * side's tuple carries the translation. The half of the LAN side is the session: it is over when seen_ns (the host's
  * last packet, a second's precision; half-open: the remote's first) is older than the state's idle time. Both halves
  * carry the session's number. Only who swaps the LAN half's id to 0 ends the session; whatever a look-up returned may
- * be another session by then, so the number is compared before anything is done with it. Example: remote
+ * be another session by then, so the number is compared before anything is done with it, and marks are swapped in
+ * together with it. Example: remote
  * 203.0.113.10:4000 to WAN 203.0.113.2:113, host 192.168.77.11. WAN half: addr .77.11, port 113, peer .10:4000. LAN
  * half: addr 203.0.113.2, port 113, peer .10:4000. In a hairpin the WAN half's peer is the WAN address and the port
  * that stands for the client, the LAN half's peer the client. A half-open session is its LAN half alone, which counts
  * the remote's packets until the host answers.
  */
 struct ptrig_session {
-	__u64 id; /* never 0 but in the LAN half of a session that is being deleted */
+	__u64 id; /* its number, and what it is marked with; 0: the LAN half of a session that is being deleted */
 	__u64 seen_ns;
 	__u64 packets; /* this direction */
 	__u64 bytes;   /* IP length */
@@ -398,11 +404,12 @@ struct ptrig_flow_key {
 #define PTRIG_NOTE_ONLINK 1U
 #define PTRIG_NOTE_MAC 2U
 #define PTRIG_NOTE_KNOWN 4U /* the neighbour table has this MAC address for the host */
-#define PTRIG_NOTE_GIVEN 8U /* its SYN has been given back once */
-#define PTRIG_NOTE_DONE 16U /* WAN egress had nothing to do, or did it, at `done` */
+#define PTRIG_NOTE_GIVEN 1U /* its SYN has been given back once */
+#define PTRIG_NOTE_DONE 2U  /* WAN egress had nothing to do, or did it, at `done` */
 struct ptrig_note {
 	__u32 lan_ifindex;
-	__u32 flags;
+	__u16 flags; /* ONLINK, MAC, KNOWN: who its sender is, said once */
+	__u16 marks; /* GIVEN, DONE. Written when the element may be another flow's by now: that one is not harmed */
 	__u32 noted; /* jiffies */
 	__u32 done;  /* jiffies */
 	__be32 wan;  /* the address by which it left last */

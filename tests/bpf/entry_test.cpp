@@ -315,8 +315,8 @@ TEST_F(EntryEnds, ClosedByTheAdministrator) {
 TEST_F(EntryEnds, MarkedByUserSpaceAndNotReleasedYet) {
 	begin(media());
 	const auto mark = [](Pair &pair) {
-		pair.lan.flags |= PTRIG_SESSION_OVER;
-		pair.wan.flags |= PTRIG_SESSION_OVER;
+		pair.lan.id |= PTRIG_SESSION_OVER;
+		pair.wan.id |= PTRIG_SESSION_OVER;
 	};
 	establish();
 	edit_session(mark);

@@ -43,7 +43,7 @@ protected:
 		ASSERT_EQ(state(), PTRIG_SESSION_ESTABLISHED);
 	}
 	int state() const { return session().lan.state; }
-	bool asks() const { return session().lan.flags & PTRIG_SESSION_ASK; }
+	bool asks() const { return session().lan.id & PTRIG_SESSION_ASK; }
 	ptrig_admin sweep() { return admin({.op = PTRIG_ADMIN_SWEEP}); }
 	/// The session lives for just `time` after the host's last packet, as the WAN sees it.
 	void lives_for(nanoseconds time) {

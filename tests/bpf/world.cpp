@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
-#include <functional>
 #include <linux/if_tun.h>
 #include <linux/neighbour.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -34,23 +33,6 @@ Fd tunl, tunw;     ///< held open: a tun device has a carrier only while somebod
 
 std::string errno_text(const std::string &what) {
 	return what + ": " + std::strerror(errno);
-}
-
-/// Runs `what` on a thread in a namespace; rethrows.
-void inside(Ns ns, const std::function<void()> &what) {
-	std::exception_ptr error;
-	std::thread([&] {
-		try {
-			const Fd &fd = ns == Ns::kLan ? lan_ns : wan_ns;
-			if (ns != Ns::kGateway && ::setns(fd.get(), CLONE_NEWNET) < 0)
-				throw std::runtime_error(errno_text("setns"));
-			what();
-		} catch (...) {
-			error = std::current_exception();
-		}
-	}).join();
-	if (error)
-		std::rethrow_exception(error);
 }
 
 void feed(const char *command, const std::string &text) {
@@ -170,6 +152,22 @@ void peers_network() {
 }
 
 } // namespace
+
+void inside(Ns ns, const std::function<void()> &what) {
+	std::exception_ptr error;
+	std::thread([&] {
+		try {
+			const Fd &fd = ns == Ns::kLan ? lan_ns : wan_ns;
+			if (ns != Ns::kGateway && ::setns(fd.get(), CLONE_NEWNET) < 0)
+				throw std::runtime_error(errno_text("setns"));
+			what();
+		} catch (...) {
+			error = std::current_exception();
+		}
+	}).join();
+	if (error)
+		std::rethrow_exception(error);
+}
 
 std::string enter_world() {
 	try {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ inline const std::string kRemoteMac = "02:00:cb:00:00:0a", kRemote2Mac = "02:00:
 			 kRouterMac = "02:00:cb:00:00:01", kRemote1Mac = "02:00:c0:00:00:0a";
 
 enum class Ns { kGateway, kLan, kWan };
+/// Runs `what` on a thread in a namespace; rethrows what it throws.
+void inside(Ns ns, const std::function<void()> &what);
 
 /// Enters private network and mount namespaces (own /sys, /run and bpffs) and builds the network.
 /// Returns "" or why it cannot be had here.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include <arpa/inet.h>
 #include <linux/perf_event.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -59,6 +60,11 @@ void Driver::draws(Side side, const std::vector<race_frame> &frames) const {
 
 void Driver::port(std::uint16_t wan_port, race_port port) const {
 	put(object_->maps.race_ports, wan_port, port);
+	put(object_->maps.race_receivers, ntohs(port.host_port), port.hosts);
+}
+
+int Driver::receiver_fd() const {
+	return bpf_program__fd(object_->progs.race_receiver);
 }
 
 void Driver::seed(std::uint64_t seed) const {

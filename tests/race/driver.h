@@ -32,6 +32,8 @@ public:
 	/// Interrupts of random length, so many a second on these CPUs; false if the kernel gives none.
 	bool stall(const std::vector<int> &cpus, std::uint32_t per_second);
 
+	/// A classifier for the device to the hosts: looks at who gets a remote's packet. It goes on with the next one.
+	int receiver_fd() const;
 	race_fault fault() const;
 	/// Of all CPUs since seed(): only the counts are to be read.
 	race_cpu counts() const;

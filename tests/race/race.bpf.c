@@ -4,6 +4,8 @@
  * nearly all the time. Between two frames it does what the kernel would do: it masquerades, answers, forgets entries.
  * It looks at each frame after its program has run: who would have received it?
  */
+#include <linux/pkt_cls.h>
+
 #include "conntrack.h"
 #include "race_abi.h"
 
@@ -27,6 +29,7 @@ const volatile __u32 race_stall_ns = 60000;
 RACE_MAP(race_lan_draws, BPF_MAP_TYPE_ARRAY, struct race_frame, RACE_DRAWS);
 RACE_MAP(race_wan_draws, BPF_MAP_TYPE_ARRAY, struct race_frame, RACE_DRAWS);
 RACE_MAP(race_ports, BPF_MAP_TYPE_ARRAY, struct race_port, 65536);
+RACE_MAP(race_receivers, BPF_MAP_TYPE_ARRAY, __u16, 65536); /* [host port]: as `hosts` of race_port */
 RACE_MAP(race_cpus, BPF_MAP_TYPE_PERCPU_ARRAY, struct race_cpu, 1);
 RACE_MAP(race_faults, BPF_MAP_TYPE_ARRAY, struct race_fault, 1);
 RACE_MAP(race_hooks, BPF_MAP_TYPE_PROG_ARRAY, __u32, RACE_HOOKS);
@@ -353,6 +356,37 @@ int race_lan(struct __sk_buff *skb) {
 SEC("tc")
 int race_wan(struct __sk_buff *skb) {
 	return race_step(skb, false);
+}
+
+/* At the device to the hosts, behind everything: what knocked at a WAN port goes to a host that asked for it. */
+SEC("tc")
+int race_receiver(struct __sk_buff *skb) {
+	struct race_cpu *c = bpf_map_lookup_elem(&race_cpus, &race_zero);
+	struct race_frame got = {.hook = RACE_LAN_OUT};
+	__u32 ports = 0, host_port;
+	__u16 *hosts;
+
+	if (!c || skb->protocol != bpf_htons(ETH_P_IP) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, protocol), &got.proto, 1) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), &got.t, 8) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &ports, 4))
+		return TC_ACT_UNSPEC;
+	got.t.sport = ports & 0xffff;
+	got.t.dport = ports >> 16;
+	if ((got.proto != IPPROTO_TCP && got.proto != IPPROTO_UDP) || !RACE_IS_KNOCK(bpf_ntohs(got.t.sport)))
+		return TC_ACT_UNSPEC;
+	host_port = bpf_ntohs(got.t.dport);
+	hosts = bpf_map_lookup_elem(&race_receivers, &host_port);
+	c->led++;
+	if (!hosts || !*hosts) {
+		race_tell(&got, RACE_WRONG_PORT, &got.t);
+		return TC_ACT_UNSPEC;
+	}
+	for (__u32 i = 0; i < RACE_MACHINES; i++)
+		if (race_machines[i].address == got.t.daddr && *hosts >> i & 1)
+			return TC_ACT_UNSPEC;
+	race_tell(&got, RACE_WRONG_HOST, &got.t);
+	return TC_ACT_UNSPEC;
 }
 
 /* An interrupt that takes its time, wherever a program under test is just then: so the moments between a look-up and

@@ -2,6 +2,7 @@
 #include "tests/race/race.h"
 
 #include <barrier>
+#include <cstdlib>
 #include <iterator>
 #include <stdexcept>
 #include <thread>
@@ -69,6 +70,18 @@ race_tuple tuple(const std::string &from, std::uint16_t sport, const std::string
 }
 
 } // namespace
+
+std::uint64_t Race::setting(const char *name, std::uint64_t otherwise) {
+	const char *text = std::getenv(name);
+	return text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+std::string Race::mac_of(__be32 address) {
+	for (const Machine &machine : kMachines)
+		if (be(machine.address) == address)
+			return machine.mac;
+	throw std::runtime_error("a frame of nobody's");
+}
 
 Race::Race() : cpus_(usable_cpus()) {
 	sizes_ = {.leases = 4, .sessions = 8, .halfopen = 8, .conns = 4, .hosts = 4};
@@ -163,6 +176,22 @@ race_frame Race::wan_frame() {
 	return frame;
 }
 
+std::optional<race_frame> Race::answer_to(const race_frame &wan_frame) {
+	const race_tuple &t = wan_frame.t;
+	for (const Service &s : kServices) {
+		if (htons(s.wan) != t.dport)
+			continue;
+		unsigned who = pick(3);
+		while (!(s.hosts >> who & 1))
+			who = pick(3);
+		return race_frame{.t = {be(kMachines[who].address), t.saddr, htons(s.host), t.sport},
+				  .proto = wan_frame.proto,
+				  .flags = kSyn | kAck,
+				  .hook = RACE_LAN_IN};
+	}
+	return std::nullopt;
+}
+
 void Race::begin(std::uint64_t seed) {
 	random_.seed(seed);
 	services_.clear();
@@ -178,17 +207,18 @@ void Race::begin(std::uint64_t seed) {
 	rules.pop_back();
 	apply(rules, 1, false);
 	random_times(1);
-	std::vector<race_frame> lan, wan;
+	lan_.clear();
+	wan_.clear();
 	for (unsigned i = 0; i < 64; i++) {
-		lan.push_back(lan_frame());
-		wan.push_back(wan_frame());
+		lan_.push_back(lan_frame());
+		wan_.push_back(wan_frame());
 	}
 	const bool flush = pick(2); // without it, what is left behind stays
-	for (auto *frames : {&lan, &wan})
+	for (auto *frames : {&lan_, &wan_})
 		for (race_frame &frame : *frames)
 			frame.flush = flush;
-	driver_->draws(Side::kLan, lan);
-	driver_->draws(Side::kWan, wan);
+	driver_->draws(Side::kLan, lan_);
+	driver_->draws(Side::kWan, wan_);
 }
 
 void Race::admin_here(ptrig_admin arguments, bool release) const {
@@ -206,19 +236,16 @@ void Race::admin_here(ptrig_admin arguments, bool release) const {
 		throw std::runtime_error("pt_release");
 }
 
-void Race::act(int cpu, std::uint64_t seed, std::uint64_t frames) const {
+void Race::act(std::size_t cpu, std::uint64_t seed, std::uint64_t frames, const Send &send) const {
 	cpu_set_t set;
 	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
+	CPU_SET(cpus_[cpu], &set);
 	if (::sched_setaffinity(0, sizeof(set), &set) < 0)
 		throw std::runtime_error("sched_setaffinity");
-	std::minstd_rand random(static_cast<unsigned>(seed * 2 + static_cast<unsigned>(cpu) + 1));
+	std::minstd_rand random(static_cast<unsigned>(seed * 2 + cpu + 1));
 	const auto states = dp().memory<ptrig_state>("pt_state");
 	for (std::uint64_t sent = 0; sent < frames;) {
-		const auto count = static_cast<std::uint32_t>(8 + random() % 32);
-		driver_->run(Side::kLan, count);
-		driver_->run(Side::kWan, 2 * count);
-		sent += 3 * count;
+		sent += send(cpu, random);
 		const unsigned what = random() % 16;
 		if (what < 3)
 			admin_here({.op = PTRIG_ADMIN_CLOSE_SESSIONS, .reason = PTRIG_CLOSED}, random() % 2);
@@ -232,6 +259,15 @@ void Race::act(int cpu, std::uint64_t seed, std::uint64_t frames) const {
 }
 
 void Race::both_cpus(std::uint64_t seed, std::uint64_t frames) {
+	both_cpus(seed, frames, [this](std::size_t, std::minstd_rand &random) {
+		const auto count = static_cast<std::uint32_t>(8 + random() % 32);
+		driver_->run(Side::kLan, count);
+		driver_->run(Side::kWan, 2 * count);
+		return 3 * count;
+	});
+}
+
+void Race::both_cpus(std::uint64_t seed, std::uint64_t frames, const Send &send) {
 	std::barrier start(2);
 	std::exception_ptr errors[2];
 	std::vector<std::thread> threads;
@@ -239,7 +275,7 @@ void Race::both_cpus(std::uint64_t seed, std::uint64_t frames) {
 		threads.emplace_back([&, i] {
 			try {
 				start.arrive_and_wait();
-				act(cpus_[i], seed, frames);
+				act(i, seed, frames, send);
 			} catch (...) {
 				errors[i] = std::current_exception();
 			}

@@ -38,6 +38,9 @@ struct race_port {
 	__u16 hosts;
 };
 
+/* Source ports of remotes and clients that knock at WAN ports; nobody answers a trigger from one of them. */
+#define RACE_IS_KNOCK(sport) (((sport) >= 3000 && (sport) < 3010) || ((sport) >= 4000 && (sport) < 4010))
+
 struct race_queue {
 	__u32 in;
 	__u32 out;

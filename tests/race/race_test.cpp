@@ -19,7 +19,6 @@
 // a look-up and its use a long one.
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 #include "loader/program.h"
 #include "tests/race/race.h"
@@ -31,11 +30,6 @@ constexpr std::uint64_t kRoundFrames = 2500; ///< of each CPU
 constexpr std::uint64_t kRoundsOfOneConfig = 10;
 constexpr std::uint64_t kEnough = 1000000; ///< frames, among which all of kWanted happens
 constexpr std::uint32_t kStallsPerSecond = 4000;
-
-std::uint64_t setting(const char *name, std::uint64_t otherwise) {
-	const char *text = std::getenv(name);
-	return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 /// What the suite is about: inserts, promotions, ends, entries made and made again, swaps, leases that change hands.
 constexpr enum ptrig_reason kWanted[] = {
