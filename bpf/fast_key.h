@@ -64,12 +64,13 @@ static __always_inline __u32 pt_fast_index(__u64 hash, __u32 nth, __u32 side) {
 	return side == PTRIG_SIDE_LAN ? index + cfg_fast_buckets : index;
 }
 
-static __always_inline bool pt_port_used(__u32 side, __u8 proto, __u16 port) {
+/* What a port (in host order) is to rules and sessions: PTRIG_PORT_* bits. */
+static __always_inline __u32 pt_port_bits_of(__u8 proto, __u16 port) {
 	__u32 proto_index = proto == IPPROTO_TCP ? PTRIG_PROTO_INDEX_TCP : PTRIG_PROTO_INDEX_UDP;
-	__u32 index = PTRIG_USE_INDEX(side, proto_index, port), word = index / 64;
-	const __u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word);
+	__u32 word = PTRIG_PORT_BITS_WORD(proto_index, port);
+	const __u64 *bits = bpf_map_lookup_elem(&pt_port_bits, &word);
 
-	return used && *used >> (index % 64) & 1;
+	return bits ? *bits >> PTRIG_PORT_BITS_SHIFT(port) & 0xff : 0;
 }
 
 /* A MAC address to its place in a frame. struct ethhdr is packed, and memcpy() goes byte by byte there. */

@@ -55,14 +55,15 @@ __noinline int pt_hairpin_open(struct __sk_buff *skb, struct pt_flow *f, __u32 e
 	return f->p.first_fragment ? PTRIG_OPENED : PTRIG_HAIRPIN_OPENED;
 }
 
-/* From the LAN; GO_ON if it is not for an open port of the WAN address. */
-static __always_inline enum ptrig_reason pt_hairpin_from_lan(struct __sk_buff *skb, struct pt_flow *f) {
-	__u16 port = bpf_ntohs(f->p.dport);
-	__u32 entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), port);
+/* From the LAN, to a port with these bits; GO_ON if it is not for an open port of the WAN address. */
+static __always_inline enum ptrig_reason pt_hairpin_from_lan(struct __sk_buff *skb, struct pt_flow *f, __u32 bits) {
 	enum ptrig_reason reason = PT_GO_ON;
+	__u32 entry = 0;
 
+	if (bits & PTRIG_PORT_OPENS)
+		entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), bpf_ntohs(f->p.dport));
 	f->hairpin = true;
-	if (pt_port_used(PTRIG_SIDE_WAN, f->p.proto, port))
+	if (bits & PTRIG_PORT_WAN_USED)
 		reason = pt_arrive(skb, f);
 	if (reason == PT_GO_ON && entry)
 		reason = f->p.odd_options ? PTRIG_IP_OPTIONS : pt_hairpin_open(skb, f, entry);

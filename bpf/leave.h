@@ -67,17 +67,20 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 
 static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
 	enum ptrig_reason reason = PTRIG_NO_CANDIDATE, answer = PT_GO_ON;
-	struct pt_entry *e = pt_flow_scratch();
 
-	if (!skb->ingress_ifindex || !e)
+	if (!skb->ingress_ifindex)
 		return PTRIG_NO_CANDIDATE;
-	e->found = false; /* it is an earlier packet's */
 	reason = pt_packet_parse_skb(skb, l3, p);
 	if (reason != PT_GO_ON)
 		return reason;
 	if (!pt_hint_take(p))
 		return PTRIG_NO_CANDIDATE;
-	if (pt_port_used(PTRIG_SIDE_WAN, p->proto, bpf_ntohs(p->sport)))
+	struct pt_entry *e = pt_flow_scratch();
+
+	if (!e)
+		return PTRIG_NO_CANDIDATE;
+	e->found = false; /* it is an earlier packet's */
+	if (pt_port_bits_of(p->proto, bpf_ntohs(p->sport)) & PTRIG_PORT_WAN_USED)
 		answer = pt_answer_leaves(skb, p);
 	if (answer != PT_GO_ON && answer != PTRIG_SPOOFED)
 		return answer;

@@ -117,9 +117,10 @@ static __always_inline bool pt_session_forged(struct __sk_buff *skb, __u32 l3, _
 /* The bit follows the count. Who writes it looks at the count again, for another CPU's first or last session may have
  * come between: so the last one that writes it is right. */
 static __noinline void pt_port_use_add(__u32 index, __s32 more) {
-	__u32 word = index / 64;
+	__u32 port = index % PTRIG_PORTS, word = PTRIG_PORT_BITS_WORD(index / PTRIG_PORTS % 2, port);
+	__u64 side = index < 2 * PTRIG_PORTS ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED;
 	__u32 *sessions = bpf_map_lookup_elem(&pt_port_use, &index);
-	__u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word), bit = 1ULL << (index % 64);
+	__u64 *used = bpf_map_lookup_elem(&pt_port_bits, &word), bit = side << PTRIG_PORT_BITS_SHIFT(port);
 
 	if (!sessions || !used)
 		return;

@@ -13,19 +13,25 @@
 /* From a LAN host: a session's answer, a packet to an open port of the WAN address, one that WAN egress is to look at.
  */
 static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
-	__u32 proto = pt_packet_proto_index(&f->p);
+	__u32 proto = pt_packet_proto_index(&f->p), trigger = 0;
+	__u32 from = pt_port_bits_of(f->p.proto, bpf_ntohs(f->p.sport));
+	__u32 to = pt_port_bits_of(f->p.proto, bpf_ntohs(f->p.dport));
 	enum ptrig_reason reason = PT_GO_ON;
 
-	if (pt_port_used(PTRIG_SIDE_LAN, f->p.proto, bpf_ntohs(f->p.sport)))
+	if (!(from & (PTRIG_PORT_LAN_USED | PTRIG_PORT_HOSTS)) &&
+	    !(to & (PTRIG_PORT_TRIGGERS | PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED)))
+		return PTRIG_NOT_TRIGGER;
+	f->gen = pt_generation();
+	if (from & PTRIG_PORT_LAN_USED)
 		reason = pt_answer_heard(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
-	reason = pt_hairpin_from_lan(skb, f);
+	reason = pt_hairpin_from_lan(skb, f, to);
 	if (reason != PT_GO_ON)
 		return reason;
-	__u32 trigger = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
-
-	if (trigger || pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport)))
+	if (to & PTRIG_PORT_TRIGGERS)
+		trigger = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
+	if (trigger || (from & PTRIG_PORT_HOSTS && pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport))))
 		return f->p.odd_options ? PTRIG_IP_OPTIONS : pt_note(skb, &f->p, f->l3, f->gen, trigger);
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
@@ -33,9 +39,13 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 /* From the internet: a session's packet, or one to an open port. */
 static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, struct pt_flow *f) {
 	__u16 port = bpf_ntohs(f->p.dport);
+	__u32 bits = pt_port_bits_of(f->p.proto, port);
 	enum ptrig_reason reason = PT_GO_ON;
 
-	if (pt_port_used(PTRIG_SIDE_WAN, f->p.proto, port))
+	if (!(bits & (PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED)))
+		return PTRIG_NOT_OPEN;
+	f->gen = pt_generation();
+	if (bits & PTRIG_PORT_WAN_USED)
 		reason = pt_arrive(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
@@ -50,7 +60,7 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 }
 
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
-	struct pt_flow f = {.l3 = l3, .side = side, .gen = pt_generation()};
+	struct pt_flow f = {.l3 = l3, .side = side};
 	enum ptrig_reason reason = PTRIG_NOT_IPV4;
 
 	if (skb->pkt_type == PT_PACKET_HOST)
@@ -89,10 +99,12 @@ static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 /* Leaves to the LAN: a remote's answer to a trigger, while a rule has `confirm` or `close = "connection"`. */
 static __always_inline int pt_lan_egress(struct __sk_buff *skb, __u32 l3) {
 	struct pt_pkt p = {};
-	__u32 gen = pt_generation();
 	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, &p);
 
+	if (reason == PT_GO_ON && !(pt_port_bits_of(p.proto, bpf_ntohs(p.sport)) & PTRIG_PORT_TRIGGERS))
+		reason = PTRIG_NO_ANSWER;
 	if (reason == PT_GO_ON) {
+		__u32 gen = pt_generation();
 		__u32 entry = pt_port_entry(&pt_trig_ports, gen, pt_packet_proto_index(&p), bpf_ntohs(p.sport));
 
 		reason = PTRIG_NO_ANSWER;

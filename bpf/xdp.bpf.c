@@ -98,8 +98,11 @@ static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __
 	struct pt_fast_key key = {};
 	struct pt_frame f;
 
-	if (!pt_frame_plain(ctx, &f, &key) ||
-	    !pt_port_used(side, key.proto, bpf_ntohs(side == PTRIG_SIDE_WAN ? key.dport : key.sport)))
+	if (!pt_frame_plain(ctx, &f, &key))
+		return PTRIG_TO_TC;
+	__u32 bits = pt_port_bits_of(key.proto, bpf_ntohs(side == PTRIG_SIDE_WAN ? key.dport : key.sport));
+
+	if (!(bits & (side == PTRIG_SIDE_WAN ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED)))
 		return PTRIG_TO_TC;
 	key.who = pt_who(f.eth, ctx->ingress_ifindex, side, f.ip->saddr);
 	struct ptrig_fast *way = pt_frame_way(&key, side);

@@ -134,8 +134,10 @@ Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	utimensat(AT_FDCWD, live_path(dir, idle).c_str(), nullptr, 0); // wakes whoever watches the directory
 	// From here on the new set is live: the rest tidies up, and the daemon, the next switch or the next sweep does
 	// it if this one cannot.
-	if (wait_for_programs())
+	if (wait_for_programs()) {
 		purge_sets(dir, next->first_set, next->next_set);
+		forget_port_bits(dir, idle ^ 1);
+	}
 	remember(idle, std::move(next));
 	return {};
 }

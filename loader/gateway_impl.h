@@ -87,6 +87,8 @@ Done write_live(const std::string &dir, std::uint32_t generation, const Live &li
 /// Fill `generation`, which no packet uses. `before`: whose rules keep their counters.
 Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Tables &tables,
 		  const Network &network, const Live &before);
+/// What only this generation's rules say of ports packets need not ask about any more.
+Done forget_port_bits(const std::string &dir, std::uint32_t generation);
 /// Bring the MAC addresses of `sources` that name an interface in line with the interfaces as they are now.
 Done follow_sources(const std::string &dir, const MapSizes &sizes, std::uint32_t generation, const Live &live,
 		    const Network &network);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "loader/gateway_impl.h"
+#include "loader/port_bits.h"
 
 namespace ptrig {
 
@@ -21,6 +22,21 @@ Done write_ports(const std::string &dir, const char *name, std::uint32_t generat
 	const std::size_t first = PTRIG_PORT_INDEX(generation, 0, 0);
 	for (std::size_t i = 0; i < ports.size(); i++)
 		(*map)[first + i] = ports[i];
+	return {};
+}
+
+/// Of the port tables of both generations, or of one.
+Done write_port_bits(const std::string &dir, bool of_first, bool of_second) {
+	auto trigger = MappedArray<std::uint32_t>::open(dir, "pt_trig_ports");
+	auto open = MappedArray<std::uint32_t>::open(dir, "pt_open_ports");
+	auto host = MappedArray<std::uint32_t>::open(dir, "pt_host_ports");
+	for (auto *map : {&trigger, &open, &host})
+		if (!*map)
+			return tl::unexpected(std::move(map->error()));
+	auto bits = MappedArray<std::uint64_t>::open(dir, "pt_port_bits");
+	if (!bits)
+		return tl::unexpected(std::move(bits.error()));
+	set_rule_bits(*trigger, *open, *host, *bits, of_first, of_second);
 	return {};
 }
 
@@ -133,12 +149,17 @@ Done write_tables(const std::string &dir, const MapSizes &sizes, std::uint32_t g
 	return write_ports(dir, "pt_trig_ports", generation, tables.trigger_ports)
 		.and_then([&] { return write_ports(dir, "pt_open_ports", generation, tables.open_ports); })
 		.and_then([&] { return write_ports(dir, "pt_host_ports", generation, tables.host_ports); })
+		.and_then([&] { return write_port_bits(dir, true, true); })
 		.and_then([&] { return write_slots(dir, "pt_lists", generation, sizes.lists, tables.lists); })
 		.and_then([&] { return write_slots(dir, "pt_rules", generation, sizes.rules, tables.rules); })
 		.and_then([&] { return config->update(generation, with_conntrack_max(tables.config)); })
 		.and_then([&] { return insert_sets(dir, "pt_prefixes", prefix_keys(tables.prefixes)); })
 		.and_then([&] { return insert_sets(dir, "pt_macs", mac_keys(tables.macs, network)); })
 		.and_then([&] { return reset_counters(dir, tables, before); });
+}
+
+Done forget_port_bits(const std::string &dir, std::uint32_t generation) {
+	return write_port_bits(dir, generation != 0, generation == 0);
 }
 
 Done purge_sets(const std::string &dir, std::uint32_t first, std::uint32_t end) {

@@ -378,13 +378,26 @@ struct ptrig_hop {
 };
 
 /* pt_port_use: array of __u32; sessions, half-open ones too, by PTRIG_USE_INDEX: of the WAN port on side WAN, of
- * the host port on side LAN. pt_port_bits: array of __u64, bit (index % 64) of word (index / 64) is set while that is
- * not 0. Packets read the bit, and make no look-up where it is clear; only the first and the last session of a port
- * write it. */
+ * the host port on side LAN. */
 #define PTRIG_USE_INDEX(side, proto_index, port)                                                                       \
 	(((side) == PTRIG_SIDE_LAN ? 1U << 17 : 0U) | (proto_index) << 16 | (port))
 #define PTRIG_USE_SIZE (4 * PTRIG_PORTS)
-#define PTRIG_PORT_BITS_SIZE (PTRIG_USE_SIZE / 64)
+
+/*
+ * pt_port_bits: array of __u64, a byte for each port of each protocol, eight to a word: what it is to rules and
+ * sessions. A packet whose ports have none of the bits that matter is ordinary and costs these loads alone. The bits of
+ * rules are there before their generation is in use and go after it: where one is set, the port tables decide. Those of
+ * sessions follow pt_port_use; only a port's first and last session write them. Example: 113/tcp is byte 1 of word 14.
+ */
+#define PTRIG_PORT_TRIGGERS 0x01U /* a trigger port */
+#define PTRIG_PORT_OPENS 0x02U    /* an open port, as the WAN sees it */
+#define PTRIG_PORT_HOSTS 0x04U    /* an open port, as its host has it */
+#define PTRIG_PORT_RULES (PTRIG_PORT_TRIGGERS | PTRIG_PORT_OPENS | PTRIG_PORT_HOSTS)
+#define PTRIG_PORT_WAN_USED 0x08U /* the WAN port of sessions */
+#define PTRIG_PORT_LAN_USED 0x10U /* the host port of sessions */
+#define PTRIG_PORT_BITS_WORD(proto_index, port) (((proto_index) << 16 | (port)) / 8)
+#define PTRIG_PORT_BITS_SHIFT(port) ((port) % 8 * 8)
+#define PTRIG_PORT_BITS_SIZE (2 * PTRIG_PORTS / 8)
 
 /*
  * pt_notes: LRU hash; what only LAN ingress knows of a flow that its host has begun, for WAN egress. pt_hints: array of

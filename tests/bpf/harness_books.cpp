@@ -64,9 +64,14 @@ void DatapathTest::check_ports(const std::vector<Pair> &pairs) const {
 		by_port[PTRIG_USE_INDEX(PTRIG_SIDE_WAN, is_tcp ? 0U : 1U, ntohs(pair.lan.port))]++;
 	}
 	const auto ports = dp_->memory<std::uint32_t>("pt_port_use");
-	const auto used_ports = dp_->memory<std::uint64_t>("pt_port_bits");
+	const auto bits = dp_->memory<std::uint64_t>("pt_port_bits");
+	const auto used = [&](std::uint32_t i) {
+		const std::uint64_t mark = i < 2 * PTRIG_PORTS ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED;
+		const std::uint32_t port = i % (2 * PTRIG_PORTS);
+		return bits[PTRIG_PORT_BITS_WORD(0U, port)] >> PTRIG_PORT_BITS_SHIFT(port) & mark;
+	};
 	for (std::uint32_t i = 0; i < ports.size(); i++)
-		if (const bool bit = used_ports[i / 64] >> (i % 64) & 1; bit || ports[i]) {
+		if (const bool bit = used(i); bit || ports[i]) {
 			EXPECT_EQ(ports[i], by_port[i]) << "sessions by port, index " << i;
 			EXPECT_TRUE(bit && ports[i]) << "bit of index " << i;
 			by_port.erase(i);

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <bpf/libbpf.h>
 
+#include "loader/port_bits.h"
 #include "loader/program.h"
 
 namespace ptrig::test {
@@ -121,6 +122,11 @@ void DatapathTest::apply(std::vector<Rule> rules, unsigned generation, bool acti
 		for (std::uint32_t i = 0; i < entries.size(); i++)
 			memory[PTRIG_PORT_INDEX(generation, 0, i)] = entries[i];
 	}
+	const auto trigger = dp_->memory<std::uint32_t>("pt_trig_ports"),
+		   open = dp_->memory<std::uint32_t>("pt_open_ports"),
+		   host = dp_->memory<std::uint32_t>("pt_host_ports");
+	const auto bits = dp_->memory<std::uint64_t>("pt_port_bits");
+	set_rule_bits(trigger, open, host, bits, true, true);
 	const auto lists = dp_->memory<ptrig_list>("pt_lists");
 	for (std::size_t i = 0; i < tables.lists.size(); i++)
 		lists[generation * dp_->sizes.lists + i] = tables.lists[i];
