@@ -9,10 +9,31 @@
 #include "answer.h"
 #include "own.h"
 
+/* Is this the machine, or the interface behind which it is, that sends for a session? */
+static __always_inline bool pt_leave_is_by(const struct ptrig_note *note, __u32 via) {
+	return via == pt_via(note->lan_ifindex, NULL) || via == pt_via(note->lan_ifindex, note->mac);
+}
+/* The note of a flow that its host has begun. LAN ingress notes nothing of a session's packets: where this is one,
+ * whose entry is gone, the note may be of a machine that had the address before, and is not this packet's. */
 static __noinline struct ptrig_note *pt_leave_note(const struct pt_entry *e, __u8 proto) {
 	struct ptrig_flow_key key = pt_note_key(e->orig.saddr, e->orig.sport, e->orig.daddr, e->orig.dport, proto);
+	struct ptrig_note *note = bpf_map_lookup_elem(&pt_notes, &key);
 
-	return bpf_map_lookup_elem(&pt_notes, &key);
+	if (!note || !(pt_port_bits_of(proto, bpf_ntohs(e->orig.sport)) & PTRIG_PORT_LAN_USED))
+		return note;
+	struct ptrig_session_key lan_key = {
+		.saddr = e->orig.saddr,
+		.daddr = e->orig.daddr,
+		.sport = e->orig.sport,
+		.dport = e->orig.dport,
+		.proto = proto,
+		.side = PTRIG_SIDE_LAN,
+	};
+	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_sessions, &lan_key);
+
+	if (!lan)
+		lan = bpf_map_lookup_elem(&pt_halfopen, &lan_key);
+	return lan && !pt_leave_is_by(note, lan->via) ? NULL : note;
 }
 
 /* A packet of a flow that its host has begun: a trigger, or from an open port, or both. Global for the verifier's sake.

@@ -1,5 +1,7 @@
 // The host's own packets from an open port of its lease: ordinary packets of the kernel's, until one leaves by another
 // port than the lease's. Then its entry is swapped, so that the port looks the same to every remote (RFC 4787 REQ-1).
+#include <cstring>
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
@@ -351,6 +353,29 @@ TEST_F(OwnPort, NotInASessionThatTheRemoteHasBegun) {
 	EXPECT_EQ(lan_in(kOut), PTRIG_ESTABLISHED);
 	EXPECT_EQ(lan_in(kOut), PTRIG_FORWARDED);
 	EXPECT_FALSE(lease("ident"));
+}
+
+/// Of a session's packets LAN ingress notes nothing. Where conntrack has forgotten the session and its host sends
+/// first, what was noted of that flow before is not this packet's.
+TEST_F(OwnPort, ANoteOfAnEarlierMachineAtTheAddressIsNobodys) {
+	Rule rule = mapped();
+	rule.cooldown = seconds(0);
+	apply({rule});
+	const Packet flow = Udp{.sport = 7000, .dport = 5060} / "to the trigger port";
+	neighbour(kHost, mac_bytes(kStrangerMac), "lan0");
+	EXPECT_EQ(trigger({kHost, kStrangerMac}, flow), PTRIG_SWAPPED);
+	ASSERT_TRUE(lease("media"));
+	admin({.op = PTRIG_ADMIN_CLOSE_LEASES, .reason = PTRIG_CLOSED});
+	forget_flows();
+	neighbour(kHost, mac_bytes(kHostMac), "lan0");
+	ASSERT_EQ(trigger(kA, kInvite), PTRIG_GRANTED);
+	const ptrig_lease_info granted = lease("media")->info;
+	ASSERT_EQ(wan_in(kFromRemote / kRemoteToWan / Udp{.sport = 5060, .dport = 6000} / "in"), PTRIG_OPENED);
+	ASSERT_EQ(lan_in(kFromHost / kHostToRemote / flow), PTRIG_ESTABLISHED);
+	forget_flows();
+	EXPECT_EQ(lan_in(kFromHost / kHostToRemote / flow), PTRIG_HEARD);
+	EXPECT_EQ(lease("media")->info.id, granted.id) << "another machine's note has ended the lease";
+	EXPECT_EQ(std::memcmp(lease("media")->info.mac, granted.mac, sizeof(granted.mac)), 0);
 }
 
 TEST_F(OwnPort, OnlyAnAnsweredFlowRefreshesByTraffic) {

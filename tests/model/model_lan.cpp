@@ -105,6 +105,9 @@ enum ptrig_reason Gateway::begun(const Input &in, const Entry &entry, Tuple &lef
 	if (found == notes_.end())
 		return PTRIG_NO_CANDIDATE;
 	Note &note = found->second;
+	/* Of a session's packet nothing is noted: this may be of a machine that had the address before. */
+	if (const Session *s = by_host(in.tuple()); s && !s->via.empty() && s->via != note.mac)
+		return PTRIG_NO_CANDIDATE;
 	Trigger t{.in = in, .known = note.known, .wan = left.saddr};
 	t.in.mac = note.mac;
 	const bool is_trigger = !triggered(in).empty();
