@@ -8,8 +8,8 @@
 #ifndef PT_SWEEP_H
 #define PT_SWEEP_H
 
+#include "answer.h"
 #include "conn.h"
-#include "flow.h"
 #include "mend.h"
 
 struct pt_sweep {
@@ -27,21 +27,25 @@ static __always_inline bool pt_sweep_wants(const struct ptrig_admin *args, __u32
 	       (!args->wan || args->wan == wan);
 }
 
-/* Is it over, or is conntrack to be asked? */
+/* Is it over, or is conntrack to be asked? In a hairpin conntrack is asked when the time is over: on a bridge with
+ * br_netfilter only the first packet comes by, and the bridge itself translates the others. */
 static __always_inline bool pt_sweep_session_over(const struct pt_sweep *w, const struct ptrig_session_key *key,
 						  const struct ptrig_session *s, bool halfopen, bool *ask) {
 	struct ptrig_rule *rule = pt_rule_by_id(w->gen, s->rule);
 	struct ptrig_lease *lease = pt_session_lease(s, rule, w->now);
+	bool hairpin = s->flags & PTRIG_SESSION_HAIRPIN;
+	__u64 seen = hairpin ? w->now : s->seen_ns;
+	__u64 time = halfopen ? w->config->halfopen_ns : pt_session_idle_ns(s, key->proto, w->config);
 
 	*ask = false;
 	if (s->id & PTRIG_SESSION_OVER)
 		return true;
 	if (w->op == PTRIG_ADMIN_CLOSE_SESSIONS)
 		return pt_sweep_wants(w->args, s->rule, s->lease, key->saddr, key->daddr, s->addr);
+	*ask = (hairpin && pt_elapsed(w->now, s->seen_ns, time)) || (!halfopen && s->id & PTRIG_SESSION_ASK);
 	if (halfopen)
-		return pt_halfopen_over(s, s->seen_ns, key->saddr, lease, w->config, w->now);
-	*ask = s->id & PTRIG_SESSION_ASK;
-	return pt_established_over(s, s->seen_ns, key->proto, lease, rule, w->config, w->now);
+		return pt_halfopen_over(s, seen, key->saddr, lease, w->config, w->now);
+	return pt_established_over(s, seen, key->proto, lease, rule, w->config, w->now);
 }
 
 static __always_inline struct ptrig_over *pt_sweep_next(const struct ptrig_admin *args) {
@@ -231,6 +235,38 @@ static __noinline void pt_release_conn(struct __sk_buff *skb, const struct ptrig
 		pt_lease_touch(lease, conn->lease, now);
 }
 
+/* A hairpin's session whose time is over: it goes on if conntrack has its entry, and has seen the host's answer. */
+static __noinline void pt_release_hairpin(struct __sk_buff *skb, const struct pt_found *found, const struct pt_entry *e,
+					  const struct ptrig_config *config) {
+	struct ptrig_session *lan = found->lan;
+	struct pt_pkt none = {.proto = found->lan_key.proto};
+
+	if (!lan)
+		return;
+	if (pt_entry_whose(e, found->lan_key.saddr, found->lan_key.sport) != PT_OURS ||
+	    !(e->status & PT_IPS_SEEN_REPLY) || e->tcp_state >= PT_CT_TCP_LAST_ACK) {
+		pt_flow_end(skb, &found->lan_key, lan, found->id, found->halfopen);
+		return;
+	}
+	if (found->halfopen) {
+		pt_answer_promote(skb, &none, found, config);
+		lan = bpf_map_lookup_elem(&pt_sessions, &found->lan_key);
+		if (!lan)
+			return;
+	}
+	if (none.proto == IPPROTO_TCP)
+		lan->state = pt_flow_tcp_state(e);
+	lan->seen_ns = bpf_ktime_get_boot_ns();
+}
+/* Is it such a one? Of what is half-open nothing else is listed that is not over. */
+static __always_inline bool pt_release_late(const struct pt_found *found, const struct ptrig_config *config) {
+	const struct ptrig_session *lan = found->lan;
+
+	return lan->flags & PTRIG_SESSION_HAIRPIN &&
+	       (found->halfopen || pt_elapsed(bpf_ktime_get_boot_ns(), lan->seen_ns,
+					      pt_session_idle_ns(lan, found->lan_key.proto, config)));
+}
+
 /* What pt_admin has listed n-th: a session to end or to ask conntrack about, or a connection. */
 static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 	struct ptrig_over *listed = bpf_map_lookup_elem(&pt_over, &n);
@@ -243,16 +279,24 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 		pt_release_conn(*skb, &listed->conn);
 		return 0;
 	}
-	struct ptrig_session_key key = listed->key;
 	bool halfopen = listed->kind == PTRIG_LISTED_HALFOPEN;
+	struct pt_found found = {.lan_key = listed->key, .id = listed->id, .halfopen = halfopen};
+	const struct ptrig_session_key *key = &found.lan_key;
+	const struct ptrig_config *config = pt_config_get(pt_generation());
 
-	lan = halfopen ? bpf_map_lookup_elem(&pt_halfopen, &key) : bpf_map_lookup_elem(&pt_sessions, &key);
+	lan = halfopen ? bpf_map_lookup_elem(&pt_halfopen, key) : bpf_map_lookup_elem(&pt_sessions, key);
 	if (!lan || pt_session_number(lan) != listed->id)
 		return 0;
+	found.lan = lan;
 	if (!(lan->id & PTRIG_SESSION_OVER)) {
 		struct pt_tuple t;
+		bool there = pt_flow_look(*skb, key, lan, &t, &e);
 
-		if (pt_flow_look(*skb, &key, lan, &t, &e) && e.tcp_state < PT_CT_TCP_LAST_ACK) {
+		if (config && pt_release_late(&found, config)) {
+			pt_release_hairpin(*skb, &found, &e, config);
+			return 0;
+		}
+		if (there && e.tcp_state < PT_CT_TCP_LAST_ACK) {
 			if (e.tcp_state == PT_CT_TCP_ESTABLISHED) /* the FIN or RST was none */
 				pt_session_mark(lan, listed->id, 0, PTRIG_SESSION_ASK);
 			return 0;
@@ -261,7 +305,7 @@ static long pt_release_one(__u32 n, struct __sk_buff **skb) {
 		if (e.found)
 			return 0;
 	}
-	pt_flow_end(*skb, &key, lan, listed->id, halfopen);
+	pt_flow_end(*skb, key, lan, listed->id, halfopen);
 	return 0;
 }
 

@@ -284,6 +284,27 @@ TEST_F(Hairpin, OnlyTheHostKeepsItAlive) {
 	over();
 }
 
+/// On a bridge with br_netfilter nothing comes by but the first packet: conntrack is asked before the session ends.
+TEST_F(Hairpin, WhatConntrackHasAnsweredGoesOn) {
+	granted({media()});
+	ASSERT_EQ(lan_in(kAsk), PTRIG_HAIRPIN_OPENED);
+	answer_entry(*tuple_of((kFromHost / kHostToWan / kReply).bytes(), 14));
+	age_session(config_.timeouts.halfopen);
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).halfopen, 1U);
+	ASSERT_EQ(sessions().size(), 1U);
+	EXPECT_FALSE(session().halfopen) << "it is answered";
+	EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).sessions, 0U) << "and not asked about again";
+	for (int i = 0; i < 2; i++) {
+		age_session(config_.timeouts.udp);
+		EXPECT_EQ(admin({.op = PTRIG_ADMIN_SWEEP}).sessions, 1U);
+		EXPECT_EQ(sessions().size(), 1U);
+	}
+	forget_flows();
+	age_session(config_.timeouts.udp);
+	admin({.op = PTRIG_ADMIN_SWEEP});
+	over();
+}
+
 TEST_F(Hairpin, HalfOpenEndsWithItsTimeOrItsLease) {
 	granted({media()});
 	EXPECT_EQ(lan_in(kAsk), PTRIG_HAIRPIN_OPENED);

@@ -121,7 +121,41 @@ TEST_P(Hairpin, TheGatewaysOwnServiceComesFirst) {
 	EXPECT_FALSE(tcp_accept(host, 0ms));
 }
 
+/// With br_netfilter only the first packet comes by the LAN's ingress, and the bridge translates the others: conntrack
+/// knows that they are answered. Without it, or between two interfaces, every packet comes by.
+TEST_P(Hairpin, LivesAsLongAsConntrackHasItAnswered) {
+	run_daemon(game(), "", "[timeouts]\nhalfopen = '1s'\nudp = '2s'\n");
+	trigger(lan1());
+	const Fd client = udp_socket(lan2(), {host2(), 5555});
+	const Fd &listener = tcp_on(lan1(), 6001);
+	Connection connection = tcp_connect(lan2(), {kWan, 6001}, {host2(), 5556}, 10s);
+	ASSERT_TRUE(connection) << connection.error;
+	const auto accepted = tcp_accept(listener, 10s);
+	ASSERT_TRUE(accepted);
+	for (const auto until = std::chrono::steady_clock::now() + 5s; std::chrono::steady_clock::now() < until;) {
+		ASSERT_TRUE(talk(client, udp_on(lan1(), 6000), {kWan, 6000}, 10s));
+		ASSERT_TRUE(exchange(connection.socket, *accepted, 1000)) << "its entry has gone with its session";
+		std::this_thread::sleep_for(100ms);
+	}
+	EXPECT_EQ(counter("hairpin_opened"), 2U) << "none has begun anew";
+	for (const Json &row : json({"session", "list"}))
+		EXPECT_EQ(row.at("state"), "established");
+	EXPECT_EQ(json({"session", "list"}).size(), 2U);
+}
+
+/// Nobody answers: conntrack knows that, too.
+TEST_P(Hairpin, EndsWithoutAnAnswer) {
+	run_daemon(game(), "", "[timeouts]\nhalfopen = '1s'\n");
+	trigger(lan1());
+	udp_on(lan1(), 6000); // takes it and is silent
+	const Fd client = udp_socket(lan2(), {host2(), 5555});
+	udp_send(client, {kWan, 6000}, "anybody there?");
+	EXPECT_TRUE(eventually(10s, [&] { return counter("hairpin_opened") == 1U; }));
+	EXPECT_TRUE(eventually(10s, [&] { return json({"status"}).at("limits").at("halfopen").at("used") == 0; }));
+}
+
 TEST_P(Hairpin, IsListedAndClosed) {
+	without_bridge_netfilter(); // so that the host's answer comes by
 	up(game());
 	trigger(lan1());
 	const Fd client = udp_socket(lan2(), {host2(), 5555});
