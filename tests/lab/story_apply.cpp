@@ -45,6 +45,12 @@ std::string Apply::read(const std::string &path) const {
 
 namespace {
 
+/// PTRIG_PORT_* bits of a port.
+unsigned port_bits(unsigned proto_index, unsigned port) {
+	auto bits = ptrig::MappedArray<std::uint64_t>::open(kPins, "pt_port_bits");
+	return (*bits)[PTRIG_PORT_BITS_WORD(proto_index, port)] >> PTRIG_PORT_BITS_SHIFT(port) & 0xff;
+}
+
 std::string numbered_rules(unsigned count) {
 	std::string rules;
 	rules.reserve(count * 100);
@@ -60,6 +66,32 @@ std::string numbered_rules(unsigned count) {
 }
 
 } // namespace
+
+/// What a packet asks of its ports: only what the rules in use and sessions say.
+TEST_P(Apply, PortsOfARuleThatHasGoneAreOrdinary) {
+	constexpr unsigned kTcp = PTRIG_PROTO_INDEX_TCP, kUdp = PTRIG_PROTO_INDEX_UDP;
+	up(game() + rule("other", "4001/udp", "6100-6101/udp"));
+	trigger(lan1());
+	const Fd remote = start_talk(lan1());
+	EXPECT_EQ(port_bits(kUdp, 4000), PTRIG_PORT_TRIGGERS);
+	EXPECT_EQ(port_bits(kUdp, 6100), PTRIG_PORT_OPENS | PTRIG_PORT_HOSTS);
+	EXPECT_EQ(port_bits(kTcp, 6100), 0U);
+	EXPECT_EQ(port_bits(kUdp, 6102), 0U);
+	for (const char *trigger : {"4002/udp", "4003/udp"}) { // either generation is the one that goes
+		apply(game() + rule("another", trigger, "6200=7200/tcp"));
+		EXPECT_EQ(port_bits(kUdp, 4001) | port_bits(kUdp, 6100) | port_bits(kUdp, 6101), 0U);
+		EXPECT_EQ(port_bits(kTcp, 6200), PTRIG_PORT_OPENS);
+		EXPECT_EQ(port_bits(kTcp, 7200), PTRIG_PORT_HOSTS);
+		EXPECT_EQ(port_bits(kUdp, 6000),
+			  PTRIG_PORT_OPENS | PTRIG_PORT_HOSTS | PTRIG_PORT_WAN_USED | PTRIG_PORT_LAN_USED);
+	}
+	EXPECT_EQ(port_bits(kUdp, 4002), 0U);
+	EXPECT_EQ(port_bits(kUdp, 4003), PTRIG_PORT_TRIGGERS);
+	apply(rule("last", "4004/udp", "6300/udp"));
+	EXPECT_EQ(port_bits(kUdp, 6000), PTRIG_PORT_WAN_USED | PTRIG_PORT_LAN_USED) << "the session lives on";
+	EXPECT_EQ(ptrig({"session", "close", "--all"}).status, 0);
+	EXPECT_EQ(port_bits(kUdp, 6000), 0U);
+}
 
 TEST_P(Apply, UnderFiftyThousandPacketsASecondLosesNone) {
 	if (is_slow())
