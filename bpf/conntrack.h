@@ -79,6 +79,7 @@ extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 #define PT_IPS_ASSURED (1UL << 2)
 #define PT_IPS_SRC_NAT (1UL << 4)
 #define PT_IPS_DST_NAT (1UL << 5)
+#define PT_IPS_DYING (1UL << 9)
 #define PT_IPS_HELPER (1UL << 13)
 #define PT_CT_DIR_REPLY 1
 
@@ -177,27 +178,24 @@ static __noinline void pt_entry_time(struct __sk_buff *skb, const struct pt_tupl
 	bpf_ct_release(ct);
 }
 
-#define PT_FORGET_TRIES 4
+#define PT_FORGET_TRIES 8
 
 /* Entries cannot be deleted from here. This one expires at once, and the second look-up, which finds that it has,
- * deletes it. A packet on another CPU may have given it time in between: then once more. */
+ * deletes it. A packet on another CPU may have given it time in between, then it is found, or even between the kernel's
+ * two looks at its time: then it is not found, and lives (____nf_conntrack_find(), nf_ct_gc_expired()). So it is gone
+ * when it is dying. */
 static __noinline void pt_entry_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
 
 	if (!ct)
 		return;
-	for (int i = 0; i < PT_FORGET_TRIES; i++) {
+	for (int i = 0; i < PT_FORGET_TRIES && !(ct->status & PT_IPS_DYING); i++) {
 		bpf_ct_change_timeout(ct, 0);
 		struct nf_conn *again = pt_conntrack_find(skb, t, proto, &opts);
 
-		if (!again)
-			break;
-		bool same = again == ct;
-
-		bpf_ct_release(again);
-		if (!same)
-			break;
+		if (again)
+			bpf_ct_release(again);
 	}
 	bpf_ct_release(ct);
 }

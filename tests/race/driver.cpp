@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <linux/perf_event.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -32,6 +33,14 @@ template <typename V> void put(const bpf_map *map, std::uint32_t index, const V 
 }
 
 } // namespace
+
+void stay_on(int cpu) {
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (::sched_setaffinity(0, sizeof(set), &set) < 0)
+		throw std::runtime_error("sched_setaffinity");
+}
 
 Driver::Driver(const Datapath &datapath, const std::vector<race_machine> &machines)
     : object_(ptrig_race_bpf::open()), lan_(ifindex("lan0")), wan_(ifindex("wan0")) {
@@ -75,7 +84,7 @@ void Driver::seed(std::uint64_t seed) const {
 	check(bpf_map_update_elem(bpf_map__fd(object_->maps.race_cpus), &zero, cpus.data(), BPF_ANY), "race_cpus");
 }
 
-void Driver::run(Side side, std::uint32_t frames) const {
+void Driver::run(const bpf_program *program, Side side, std::uint32_t frames, std::uint32_t times) const {
 	std::uint8_t frame[64] = {};
 	__sk_buff skb{};
 	const bool lan = side == Side::kLan;
@@ -85,9 +94,20 @@ void Driver::run(Side side, std::uint32_t frames) const {
 	skb.ingress_ifindex = lan ? wan_ : lan_;
 	skb.cb[0] = frames;
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = sizeof(frame), .ctx_in = &skb,
-		    .ctx_size_in = sizeof(skb), .repeat = static_cast<int>(frames + 1));
-	const bpf_program *program = lan ? object_->progs.race_lan : object_->progs.race_wan;
+		    .ctx_size_in = sizeof(skb), .repeat = static_cast<int>(times));
 	check(bpf_prog_test_run_opts(bpf_program__fd(program), &opts), "run tests/race/race.bpf.c");
+}
+
+void Driver::run(Side side, std::uint32_t frames) const {
+	run(side == Side::kLan ? object_->progs.race_lan : object_->progs.race_wan, side, frames, frames + 1);
+}
+
+void Driver::forget(std::uint32_t times) const {
+	run(object_->progs.race_forget, Side::kWan, 0, times);
+}
+
+void Driver::refresh(std::uint32_t times) const {
+	run(object_->progs.race_refresh, Side::kWan, 0, times);
 }
 
 bool Driver::stall(const std::vector<int> &cpus, std::uint32_t per_second) {
@@ -125,6 +145,8 @@ race_cpu Driver::counts() const {
 		sum.led += cpu.led;
 		sum.swapped += cpu.swapped;
 		sum.stalls += cpu.stalls;
+		sum.made += cpu.made;
+		sum.stayed += cpu.stayed;
 	}
 	return sum;
 }

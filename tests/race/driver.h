@@ -9,9 +9,13 @@
 #include "tests/bpf/datapath.h"
 #include "tests/race/race_abi.h"
 
+struct bpf_program;
 struct ptrig_race_bpf;
 
 namespace ptrig::test {
+
+/// The calling thread runs on this CPU alone.
+void stay_on(int cpu);
 
 enum class Side { kLan, kWan };
 
@@ -29,6 +33,9 @@ public:
 	void seed(std::uint64_t seed) const;
 	/// So many frames on this side, by the calling thread's CPU.
 	void run(Side side, std::uint32_t frames) const;
+	/// So many entries made and forgotten, one after the other; or one that is there given time, so many times.
+	void forget(std::uint32_t times) const;
+	void refresh(std::uint32_t times) const;
 	/// Interrupts of random length, so many a second on these CPUs; false if the kernel gives none.
 	bool stall(const std::vector<int> &cpus, std::uint32_t per_second);
 
@@ -39,6 +46,8 @@ public:
 	race_cpu counts() const;
 
 private:
+	void run(const bpf_program *program, Side side, std::uint32_t frames, std::uint32_t times) const;
+
 	ptrig_race_bpf *object_;
 	std::uint32_t lan_, wan_;
 	std::vector<Fd> stalls_;

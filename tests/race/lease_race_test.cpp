@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sched.h>
 
 #include "tests/bpf/harness.h"
 #include "tests/race/driver.h"
@@ -23,14 +22,6 @@ Rule taken(const std::string &name, std::uint16_t trigger) {
 		.trigger = {test::tcp(trigger)},
 		.open = {test::open(test::tcp(trigger + 1000))},
 		.conflict = Conflict::kTakeover};
-}
-
-void stay_on(int cpu) {
-	cpu_set_t set;
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (::sched_setaffinity(0, sizeof(set), &set) < 0)
-		throw std::runtime_error("sched_setaffinity");
 }
 
 class LeaseRace : public DatapathTest {

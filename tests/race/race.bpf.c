@@ -389,6 +389,33 @@ int race_receiver(struct __sk_buff *skb) {
 	return TC_ACT_UNSPEC;
 }
 
+/* The tuple of the entry that race_forget makes and takes away, while race_refresh gives it time. */
+static __always_inline struct pt_tuple race_entry_tuple(void) {
+	struct pt_tuple t = {race_wan_address, race_wan_address, bpf_htons(4001), bpf_htons(6001)};
+
+	return t;
+}
+SEC("tc")
+int race_refresh(struct __sk_buff *skb) {
+	struct pt_tuple t = race_entry_tuple();
+
+	pt_entry_time(skb, &t, IPPROTO_UDP, 10000000000ULL);
+	return 0;
+}
+SEC("tc")
+int race_forget(struct __sk_buff *skb) {
+	struct race_cpu *c = bpf_map_lookup_elem(&race_cpus, &race_zero);
+	struct pt_wanted w = {.orig = race_entry_tuple(), .time_ms = 10000, .proto = IPPROTO_UDP};
+	struct pt_entry e;
+
+	if (!c)
+		return 0;
+	c->made += pt_entry_make(skb, &w); /* it is there if it has stayed the last time */
+	pt_entry_forget(skb, &w.orig, w.proto);
+	c->stayed += pt_entry_look(skb, &w.orig, w.proto, &e);
+	return 0;
+}
+
 /* An interrupt that takes its time, wherever a program under test is just then: so the moments between a look-up and
  * what is done with it are long enough for the other CPU. */
 SEC("perf_event")

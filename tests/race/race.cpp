@@ -237,11 +237,7 @@ void Race::admin_here(ptrig_admin arguments, bool release) const {
 }
 
 void Race::act(std::size_t cpu, std::uint64_t seed, std::uint64_t frames, const Send &send) const {
-	cpu_set_t set;
-	CPU_ZERO(&set);
-	CPU_SET(cpus_[cpu], &set);
-	if (::sched_setaffinity(0, sizeof(set), &set) < 0)
-		throw std::runtime_error("sched_setaffinity");
+	stay_on(cpus_[cpu]);
 	std::minstd_rand random(static_cast<unsigned>(seed * 2 + cpu + 1));
 	const auto states = dp().memory<ptrig_state>("pt_state");
 	for (std::uint64_t sent = 0; sent < frames;) {

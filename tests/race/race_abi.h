@@ -54,6 +54,8 @@ struct race_cpu {
 	__u64 led;                /* entries looked at that lead a remote's packet to a host */
 	__u64 swapped;            /* packets that left by another port than they came with */
 	__u64 stalls;             /* interrupts that took their time */
+	__u64 made;               /* by race_forget: entries made, to be forgotten */
+	__u64 stayed;             /* of them: were there afterwards */
 	__u32 busy;               /* 1: in a program under test */
 	__u32 pad;
 	struct race_frame sent; /* the last one */
