@@ -29,6 +29,13 @@ static __always_inline struct pt_entry *pt_flow_scratch(void) {
 	return scratch ? (struct pt_entry *)scratch->entry : NULL;
 }
 
+/* Was that of a flow that a host, or the gateway itself, has begun? */
+static __always_inline bool pt_flow_began_inside(void) {
+	const struct pt_entry *e = pt_flow_scratch();
+
+	return e && e->found && e->is_reply;
+}
+
 /* The tuple of conntrack's entry of a session: what arrives on its WAN side. */
 static __always_inline struct pt_tuple pt_flow_tuple(const struct ptrig_session_key *wan_key) {
 	struct pt_tuple t = {

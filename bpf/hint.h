@@ -28,6 +28,12 @@ static __always_inline void pt_hint_set(const struct pt_pkt *p) {
 	pt_hint_add(p->daddr, p->dport, p->proto);
 }
 /* Is a packet that goes there awaited? */
+static __always_inline bool pt_hint_awaits(__be32 daddr, __be16 dport, __u8 proto) {
+	const __u32 *hint = pt_hint(daddr, dport, proto);
+
+	return hint && *hint;
+}
+/* The same; it has come. */
 static __always_inline bool pt_hint_take(const struct pt_pkt *p) {
 	__u32 *hint = pt_hint(p->daddr, p->dport, p->proto);
 

@@ -89,8 +89,6 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
 	enum ptrig_reason reason = PTRIG_NO_CANDIDATE, answer = PT_GO_ON;
 
-	if (!skb->ingress_ifindex)
-		return PTRIG_NO_CANDIDATE;
 	reason = pt_packet_parse_skb(skb, l3, p);
 	if (reason != PT_GO_ON)
 		return reason;

@@ -195,6 +195,30 @@ static __always_inline enum ptrig_reason pt_packet_parse_skb(struct __sk_buff *s
 	return reason;
 }
 
+/* What a glance at a packet says. */
+struct pt_glance {
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+};
+/* TCP or UDP with its ports at the usual place: enough for most packets, which no rule is about. False: it is not one
+ * (IP options, a fragment, another protocol, another VLAN), and pt_packet_parse_skb() is to say what it is. */
+static __always_inline bool pt_packet_glance(struct __sk_buff *skb, __u32 l3, struct pt_glance *g) {
+	const struct iphdr *ip = (void *)(long)skb->data + l3;
+	const struct udphdr *ports = (void *)(ip + 1);
+
+	if ((void *)(ports + 1) > (void *)(long)skb->data_end || skb->protocol != bpf_htons(ETH_P_IP) ||
+	    pt_packet_vlan(skb) || *(const __u8 *)ip != 0x45 || ip->frag_off & bpf_htons(PT_IP_MF | PT_IP_OFFSET) ||
+	    (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP))
+		return false;
+	g->daddr = ip->daddr;
+	g->sport = ports->source;
+	g->dport = ports->dest;
+	g->proto = ip->protocol;
+	return true;
+}
+
 /* The headers again, for writing, after a helper has invalidated every pointer. */
 static __always_inline bool pt_packet_headers(struct __sk_buff *skb, __u32 l3, const struct pt_pkt *p,
 					      struct pt_headers *h) {

@@ -4,11 +4,21 @@
  * Ethernet header (_l3). Parse, look up, decide, verdict. Packets go on to the kernel, which translates and decides.
  */
 #include "hairpin.h"
+#include "known.h"
 #include "leave.h"
 #include "sweep.h"
 #include "verdict.h"
 
 #define PT_PACKET_HOST 0
+
+/* Of ports with these bits: is a packet from the LAN, or from the WAN, any rule's or session's? */
+static __always_inline bool pt_lan_concerns(__u32 from, __u32 to) {
+	return from & (PTRIG_PORT_LAN_USED | PTRIG_PORT_HOSTS) ||
+	       to & (PTRIG_PORT_TRIGGERS | PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED);
+}
+static __always_inline bool pt_wan_concerns(__u32 to) {
+	return to & (PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED);
+}
 
 /* From a LAN host: a session's answer, a packet to an open port of the WAN address, one that WAN egress is to look at.
  */
@@ -18,21 +28,26 @@ static __always_inline enum ptrig_reason pt_lan_ingress(struct __sk_buff *skb, s
 	__u32 to = pt_port_bits_of(f->p.proto, bpf_ntohs(f->p.dport));
 	enum ptrig_reason reason = PT_GO_ON;
 
-	if (!(from & (PTRIG_PORT_LAN_USED | PTRIG_PORT_HOSTS)) &&
-	    !(to & (PTRIG_PORT_TRIGGERS | PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED)))
+	if (!pt_lan_concerns(from, to))
 		return PTRIG_NOT_TRIGGER;
 	f->gen = pt_generation();
 	if (from & PTRIG_PORT_LAN_USED)
 		reason = pt_answer_heard(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
+	if (!(to & PTRIG_PORT_TRIGGERS) && pt_is_known(skb, f))
+		return PTRIG_OWN_PORT;
 	reason = pt_hairpin_from_lan(skb, f, to);
 	if (reason != PT_GO_ON)
 		return reason;
 	if (to & PTRIG_PORT_TRIGGERS)
 		trigger = pt_port_entry(&pt_trig_ports, f->gen, proto, bpf_ntohs(f->p.dport));
 	if (trigger || (from & PTRIG_PORT_HOSTS && pt_port_entry(&pt_host_ports, f->gen, proto, bpf_ntohs(f->p.sport))))
-		return f->p.odd_options ? PTRIG_IP_OPTIONS : pt_note(skb, &f->p, f->l3, f->gen, trigger);
+		reason = f->p.odd_options ? PTRIG_IP_OPTIONS : pt_note(skb, &f->p, f->l3, f->gen, trigger);
+	if (reason == PTRIG_OWN_PORT)
+		pt_know(skb, f);
+	if (reason != PT_GO_ON)
+		return reason;
 	return f->ended ? PTRIG_SESSION_ENDED : PTRIG_NOT_TRIGGER;
 }
 
@@ -42,13 +57,15 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 	__u32 bits = pt_port_bits_of(f->p.proto, port);
 	enum ptrig_reason reason = PT_GO_ON;
 
-	if (!(bits & (PTRIG_PORT_OPENS | PTRIG_PORT_WAN_USED)))
+	if (!pt_wan_concerns(bits))
 		return PTRIG_NOT_OPEN;
 	f->gen = pt_generation();
 	if (bits & PTRIG_PORT_WAN_USED)
 		reason = pt_arrive(skb, f);
 	if (reason != PT_GO_ON)
 		return reason;
+	if (pt_is_known(skb, f))
+		return f->p.proto == IPPROTO_TCP ? PTRIG_NOT_SYN : PTRIG_FLOW_KNOWN;
 	__u32 entry = pt_port_entry(&pt_open_ports, f->gen, pt_packet_proto_index(&f->p), port);
 
 	if (!entry)
@@ -56,15 +73,31 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 	if (f->p.odd_options)
 		return PTRIG_IP_OPTIONS;
 	reason = pt_open_from_wan(skb, f, entry);
-	return f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN) ? PTRIG_SESSION_ENDED : reason;
+	if (f->ended && (reason == PTRIG_NO_LEASE || reason == PTRIG_NOT_SYN))
+		return PTRIG_SESSION_ENDED;
+	if (reason == PTRIG_NOT_SYN || (reason == PTRIG_FLOW_KNOWN && pt_flow_began_inside()))
+		pt_know(skb, f);
+	return reason;
+}
+
+/* Most packets are nobody's here: a glance at their ports says so. */
+static __always_inline bool pt_ingress_concerns(const struct pt_glance *g, __u32 side) {
+	__u32 to = pt_port_bits_of(g->proto, bpf_ntohs(g->dport));
+
+	return side == PTRIG_SIDE_LAN ? pt_lan_concerns(pt_port_bits_of(g->proto, bpf_ntohs(g->sport)), to)
+				      : pt_wan_concerns(to);
 }
 
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
-	struct pt_flow f = {.l3 = l3, .side = side};
-	enum ptrig_reason reason = PTRIG_NOT_IPV4;
+	struct pt_glance g;
 
-	if (skb->pkt_type == PT_PACKET_HOST)
-		reason = pt_packet_parse_skb(skb, l3, &f.p);
+	if (skb->pkt_type != PT_PACKET_HOST)
+		return pt_verdict_pass(PTRIG_NOT_IPV4);
+	if (pt_packet_glance(skb, l3, &g) && !pt_ingress_concerns(&g, side))
+		return pt_verdict_pass(side == PTRIG_SIDE_LAN ? PTRIG_NOT_TRIGGER : PTRIG_NOT_OPEN);
+	struct pt_flow f = {.l3 = l3, .side = side};
+	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, &f.p);
+
 	if (reason == PT_GO_ON)
 		reason = side == PTRIG_SIDE_LAN ? pt_lan_ingress(skb, &f) : pt_wan_ingress(skb, &f);
 	return pt_verdict_tc(skb, reason, l3, skb->ifindex, NULL);
@@ -88,6 +121,10 @@ static __noinline int pt_wan_other(struct __sk_buff *skb, const struct pt_pkt *p
 }
 
 static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
+	struct pt_glance g;
+
+	if (!skb->ingress_ifindex || (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(g.daddr, g.dport, g.proto)))
+		return pt_verdict_pass(PTRIG_NO_CANDIDATE);
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = pt_leave(skb, l3, &p);
 

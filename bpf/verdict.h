@@ -43,6 +43,11 @@ static __always_inline int pt_verdict_send(struct __sk_buff *skb, __u32 l3, cons
 	return bpf_redirect_neigh(hop->oif, &next, sizeof(next), 0);
 }
 
+static __always_inline int pt_verdict_pass(enum ptrig_reason reason) {
+	pt_count(reason);
+	return TC_ACT_UNSPEC; /* other people's filters still run */
+}
+
 /* `device`: by which the packet arrives AGAIN. `hop`: of a REDIRECT. */
 static __always_inline int pt_verdict_tc(struct __sk_buff *skb, enum ptrig_reason reason, __u32 l3, __u32 device,
 					 const struct pt_hop *hop) {

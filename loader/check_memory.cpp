@@ -67,6 +67,7 @@ std::vector<MapMemory> memory_by_map(const GatewayConfig &gateway, unsigned cpus
 		{"pt_halfopen", hash<ptrig_session_key, ptrig_session>(halfopen, cpus)},
 		{"pt_notes", hash<ptrig_flow_key, ptrig_note>(PTRIG_NOTES, cpus)},
 		{"pt_hints", array<__u32>(PTRIG_HINTS)},
+		{"pt_known", array<__u64>(PTRIG_KNOWN)},
 		{"pt_conns", hash<ptrig_conn_key, ptrig_conn>(leases, cpus)},
 		{"pt_pending", hash<ptrig_wait_key, ptrig_wait>(leases, cpus)},
 		{"pt_hosts", hash<ptrig_host_key, ptrig_host>(3 * leases, cpus)},

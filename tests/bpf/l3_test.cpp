@@ -26,7 +26,7 @@ protected:
 const Way L3::kTunnels{.lan = "tunl", .wan = "tunw", .wan_address = kTunWan};
 
 TEST_F(L3, Parsing) {
-	apply({media()});
+	apply({media(), ident()});
 	EXPECT_EQ(tun_wan_in(kTunRemoteToWan / Icmp{} / "payload"), PTRIG_ICMP);
 	EXPECT_EQ(tun_wan_in(Ip4{.src = kTunRemote, .dst = kTunWan, .offset = 8} / kKnock / "payload"), PTRIG_FRAGMENT);
 	EXPECT_EQ(tun_wan_in((kTunRemoteToWan / Tcp{} / "payload").cut(39)), PTRIG_MALFORMED);

@@ -117,6 +117,9 @@ std::string Differential::compare_counters() const {
 std::string Differential::sent(Hook hook, Bytes &frame, enum ptrig_reason reason) {
 	const bool lan = hook == Hook::kLanIn || hook == Hook::kLanOut;
 	const char *from = hook == Hook::kWanOut ? "lan0" : hook == Hook::kLanOut ? "wan0" : "";
+	const auto known = dp().memory<std::uint64_t>("pt_known"); // what holds for a moment the model does not know
+	for (std::uint32_t i = 0; i < PTRIG_KNOWN; i++)
+		known[i] = 0;
 	auto result = dp().run(hook, lan ? "lan0" : "wan0", frame, from);
 	if (dp().counter(reason) != ++counted_[reason])
 		return std::string("model ") + name_of(reason) + ", datapath counted\n" + compare_counters();
