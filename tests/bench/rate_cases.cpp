@@ -64,7 +64,8 @@ std::vector<RateCase> rule_cases() {
 
 std::vector<RateCase> ordinary_cases() {
 	const std::vector<std::string> those{"masquerade", "idle", "tc", "xdp"};
-	const std::vector<Target> untouched{{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}};
+	const std::vector<Target> untouched{
+		{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}, {"tc", "idle", 0.985}, {"xdp", "idle", 0.985}};
 	return {
 		{"ordinary out", BENCH_OUT, 1, 65536, those, untouched, kOrdinary},
 		{"ordinary in", BENCH_IN, 1, 65536, those, untouched, kOrdinary},
