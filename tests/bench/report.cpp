@@ -36,7 +36,7 @@ void Report::rates(const std::string &contender, const std::vector<double> &valu
 }
 
 void Report::at_least(const std::string &name, double target, double measured) {
-	figure({name, fmt::format("≥ {:.2f}", target), fmt::format("{:.3f}", measured), measured >= target});
+	figure({name, fmt::format("≥ {:.3g}", target), fmt::format("{:.3f}", measured), measured >= target});
 }
 
 void Report::at_most(const std::string &name, double target, double measured, const std::string &unit) {
