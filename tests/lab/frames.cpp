@@ -47,9 +47,9 @@ size_t put_transport(std::array<std::uint8_t, 72> &bytes, size_t at, const Shot 
 		tcphdr tcp{};
 		tcp.source = htons(shot.from_port);
 		tcp.dest = htons(shot.to_port);
-		tcp.seq = htonl(shot.from);
+		tcp.seq = htonl(shot.seq.value_or(shot.from));
 		tcp.doff = sizeof(tcp) / 4;
-		tcp.syn = 1;
+		tcp.th_flags = shot.flags;
 		tcp.window = htons(64000);
 		put(bytes, at, tcp);
 		return sizeof(tcp);

@@ -26,14 +26,19 @@ struct Piece {
 	bool more = true;    ///< more fragments follow
 };
 
-/// A TCP SYN or a UDP datagram of four bytes; host order. A fragment begins with the same header, wherever in its
-/// datagram it belongs.
+/// Bits of TCP's flags (RFC 9293 3.1).
+inline constexpr std::uint8_t kTcpFin = 0x01, kTcpSyn = 0x02, kTcpRst = 0x04, kTcpAck = 0x10;
+
+/// A TCP packet without data, a SYN if nothing else is said, or a UDP datagram of four bytes; host order. A fragment
+/// begins with the same header, wherever in its datagram it belongs.
 struct Shot {
 	std::uint32_t from = 0, to = 0;
 	std::uint16_t from_port = 0, to_port = 0;
 	bool tcp = false;
 	std::optional<Piece> piece{};
 	std::vector<std::uint8_t> options{}; ///< of IP; a multiple of 4 bytes, 12 at most
+	std::uint8_t flags = kTcpSyn;
+	std::optional<std::uint32_t> seq{}; ///< of TCP; none: any
 };
 
 /// Where a frame's bytes lie when it is sent: copied into the packet, or in memory that the kernel shares with the
