@@ -87,9 +87,8 @@ __noinline int pt_leave_begun(struct __sk_buff *skb, struct pt_pkt *p, const str
 }
 
 static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p) {
-	enum ptrig_reason reason = PTRIG_NO_CANDIDATE, answer = PT_GO_ON;
+	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, p), answer = PT_GO_ON;
 
-	reason = pt_packet_parse_skb(skb, l3, p);
 	if (reason != PT_GO_ON)
 		return reason;
 	if (!pt_hint_take(p))
