@@ -7,8 +7,9 @@
 #ifndef PT_ANSWER_H
 #define PT_ANSWER_H
 
-#include "flow.h"
+#include "event.h"
 #include "hint.h"
+#include "permit.h"
 
 #define PT_HEARD_SECONDS 4 /* so long a packet may be on its way through the gateway: a neighbour is asked for 3 s */
 
@@ -93,8 +94,13 @@ static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, con
 	return PTRIG_ESTABLISHED;
 }
 
-/* Whose is the entry under the session's tuple, and in which state of TCP is it? */
-static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const struct pt_found *found, __u8 *tcp_state) {
+/* Whose is the entry under the session's tuple, in which state of TCP is it, and does it let sequence numbers be? */
+struct pt_answer_tcp {
+	__u8 state;
+	bool liberal;
+};
+static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const struct pt_found *found,
+						struct pt_answer_tcp *tcp) {
 	if (!found->lan)
 		return PT_NONE;
 	struct pt_tuple t;
@@ -102,15 +108,44 @@ static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const str
 
 	if (!pt_flow_look(skb, &found->lan_key, found->lan, &t, &e))
 		return PT_NONE;
-	*tcp_state = pt_flow_tcp_state(&e);
+	tcp->state = pt_flow_tcp_state(&e);
+	tcp->liberal = e.liberal;
 	return pt_entry_whose(&e, found->lan_key.saddr, found->lan_key.sport);
+}
+
+/* Conntrack is to see the rest of it: neither direction has permission any more. */
+static __noinline void pt_answer_slow(const struct pt_found *found) {
+	struct ptrig_session *lan = found->lan;
+
+	if (!lan)
+		return;
+	struct ptrig_session_key key = pt_session_mirror(&found->lan_key, lan);
+
+	pt_fast_leave(lan);
+	pt_fast_leave(bpf_map_lookup_elem(&pt_sessions, &key));
+}
+
+#define PT_LIBERAL_PACKETS 32 /* of its host: a connection with fewer is not worth it */
+
+/* As conntrack sees the connection now. Its entry is to let sequence numbers be before the fast path may have it. */
+static __noinline void pt_answer_track(struct ptrig_session *lan, const struct pt_answer_tcp *tcp) {
+	if (!lan)
+		return;
+	lan->state = tcp->state;
+	if (tcp->liberal) {
+		lan->flags |= PTRIG_SESSION_LIBERAL;
+		return;
+	}
+	lan->flags &= ~PTRIG_SESSION_LIBERAL;
+	if (lan->state == PTRIG_SESSION_ESTABLISHED && lan->packets >= PT_LIBERAL_PACKETS && pt_permit_possible(lan))
+		pt_event_liberal(lan);
 }
 
 /* An answered session's packet from its host: once a second, and for FIN and RST, it is looked at. */
 static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const struct pt_pkt *p,
 						    const struct pt_found *found, const struct ptrig_config *config) {
 	struct ptrig_session *lan = found->lan;
-	__u8 tcp_state = 0;
+	struct pt_answer_tcp tcp = {};
 
 	if (!lan)
 		return PTRIG_SESSION_ENDED;
@@ -118,7 +153,7 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	struct ptrig_rule *rule = pt_rule_by_id(pt_generation(), lan->rule);
 	struct ptrig_lease *lease = pt_session_lease(lan, rule, now);
 
-	enum pt_whose whose = pt_answer_whose(skb, found, &tcp_state);
+	enum pt_whose whose = pt_answer_whose(skb, found, &tcp);
 	bool there = whose == PT_OURS || whose == PT_HOSTS;
 
 	if (whose == PT_ANOTHERS || pt_flow_denied(config, lan) ||
@@ -130,7 +165,7 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	if (pt_session_number(lan) != found->id)
 		return PTRIG_SESSION_ENDED;
 	if (p->proto == IPPROTO_TCP && there)
-		lan->state = tcp_state;
+		pt_answer_track(lan, &tcp);
 	if ((__s64)(now - seen) > 0)
 		lan->seen_ns = now;
 	lan->checked = bpf_jiffies64();
@@ -174,8 +209,14 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 		return pt_answer_first(skb, p, found, config);
 	bool closing = p->tcp_flags & (PT_TCP_FIN | PT_TCP_RST);
 
-	if (closing)
-		pt_session_mark(lan, found->id, PTRIG_SESSION_ASK, 0);
+	if (closing) {
+		pt_answer_slow(found);
+		/* where conntrack lets sequence numbers be, it makes nothing of a RST */
+		pt_session_mark(lan, found->id,
+				p->tcp_flags & PT_TCP_RST && lan->flags & PTRIG_SESSION_LIBERAL ? PTRIG_SESSION_OVER
+												: PTRIG_SESSION_ASK,
+				0);
+	}
 	if (closing || lan->state != PTRIG_SESSION_ESTABLISHED || lan->id & PTRIG_SESSION_OVER ||
 	    (__u32)bpf_jiffies64() - lan->checked >= cfg_tick_hz)
 		reason = pt_answer_renew(skb, p, found, config);
@@ -184,6 +225,17 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 		lan->bytes += p->len;
 	}
 	return reason;
+}
+
+/* What the host has acknowledged, against which a RST or FIN of its remote is held. */
+static __always_inline void pt_answer_acked(struct __sk_buff *skb, const struct pt_pkt *p, struct ptrig_session *lan) {
+	__be32 ack;
+
+	if (!(p->tcp_flags & PT_TCP_ACK) ||
+	    bpf_skb_load_bytes(skb, p->l4 + offsetof(struct tcphdr, ack_seq), &ack, sizeof(ack)))
+		return;
+	lan->ack = bpf_ntohl(ack);
+	lan->flags |= PTRIG_SESSION_ACKED;
 }
 
 /* At LAN ingress: a session's packet from its host; GO_ON if there is none. Global for the verifier's sake. */
@@ -204,7 +256,12 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 		return pt_answer(skb, &f->p, &found);
 	if (lan->heard != tick)
 		lan->heard = tick;
-	pt_hint_set(&f->p);
+	if (pt_permit_wanted(lan, &f->p)) {
+		pt_permit_ask(skb, f, lan);
+		if (f->p.proto == IPPROTO_TCP)
+			pt_answer_acked(skb, &f->p, lan);
+	}
+	pt_hint_set(f->p.daddr, f->p.dport, f->p.proto, PTRIG_SIDE_WAN);
 	return PTRIG_HEARD;
 }
 
@@ -228,7 +285,11 @@ __noinline int pt_answer_leaves(struct __sk_buff *skb, const struct pt_pkt *p) {
 	struct pt_found found = {};
 
 	pt_answer_find_leaving(p, &found);
-	return pt_answer_found(skb, p, &found);
+	enum ptrig_reason reason = pt_answer_found(skb, p, &found);
+
+	if (reason == PTRIG_FORWARDED && found.lan && pt_permit_wanted(found.lan, p))
+		pt_permit(skb, p, &found.lan_key, found.lan, found.id);
+	return reason;
 }
 
 /* The same for a half-open one, to which the packet's entry `e` leads. */

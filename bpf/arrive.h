@@ -7,6 +7,9 @@
 #define PT_ARRIVE_H
 
 #include "answer.h"
+#include "trigger.h"
+
+#define PT_WINDOW_LEAST 65535 /* of a host, where conntrack has not seen a larger one */
 
 /* What one packet needs to know of its session. */
 struct pt_arrival {
@@ -111,6 +114,19 @@ static __noinline enum ptrig_reason pt_arrive_answered(struct __sk_buff *skb, co
 	return PTRIG_FORWARDED;
 }
 
+/* Its new entry knows no sequence number yet, and checks them: what it does not see, it would take for invalid. */
+static __noinline void pt_arrive_remade(const struct pt_arrival *a) {
+	struct ptrig_session *lan = a->at;
+
+	if (!lan)
+		return;
+	lan->flags &= ~PTRIG_SESSION_LIBERAL;
+	pt_fast_leave(lan);
+	if (a->wan)
+		pt_fast_leave(a->wan);
+	pt_event_liberal(a->lan);
+}
+
 /* It is looked at: is it over, and is its entry there? GO_ON if it is over and has been ended. */
 static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct pt_flow *f, struct pt_arrival *a,
 						   const struct pt_entry *e) {
@@ -131,7 +147,7 @@ static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct
 	if (gone && !pt_arrive_again(skb, f, a))
 		return PTRIG_ENTRY_REFUSED;
 	if (gone && f->p.proto == IPPROTO_TCP)
-		pt_event_remade(&f->p);
+		pt_arrive_remade(a);
 	/* it has ended meanwhile, and taken its entry along */
 	if (gone && pt_session_number(lan) != pt_session_number(a->lan)) {
 		pt_entry_forget(skb, &a->t, f->p.proto);
@@ -149,6 +165,36 @@ static __noinline enum ptrig_reason pt_arrive_look(struct __sk_buff *skb, struct
 	return gone ? PTRIG_REMADE : PTRIG_FORWARDED;
 }
 
+/* A FIN or RST. Conntrack says what it means, unless its entry lets sequence numbers be: then it is held against what
+ * the host has acknowledged (RFC 9293 3.5.3, RFC 5961 3.2), and only a RST that fits exactly ends the connection. */
+static __noinline enum ptrig_reason pt_arrive_closes(struct __sk_buff *skb, const struct pt_flow *f,
+						     const struct pt_arrival *a, const struct pt_entry *e,
+						     enum ptrig_reason reason) {
+	struct ptrig_session *lan = a->at;
+	__u64 id = pt_session_number(a->lan), mark = PTRIG_SESSION_ASK;
+	bool reset = f->p.tcp_flags & PT_TCP_RST;
+	__be32 seq;
+
+	if (!lan)
+		return reason;
+	if (a->wan && e->liberal && a->lan->flags & PTRIG_SESSION_ACKED) {
+		if (bpf_skb_load_bytes(skb, f->p.l4 + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+			return PTRIG_OUT_OF_WINDOW;
+		__u32 ahead = bpf_ntohl(seq) - pt_fast_acked(lan);
+
+		if (ahead > (e->window > PT_WINDOW_LEAST ? e->window : PT_WINDOW_LEAST))
+			return PTRIG_OUT_OF_WINDOW;
+		if (reset)
+			mark = ahead ? 0 : PTRIG_SESSION_OVER;
+	}
+	if (mark && a->wan) {
+		pt_fast_leave(lan);
+		pt_fast_leave(a->wan);
+	}
+	pt_session_mark(lan, id, mark, 0);
+	return reason;
+}
+
 /* The WAN half of an answered session. */
 static __noinline struct ptrig_session *pt_arrive_wan(const struct pt_pkt *p) {
 	struct ptrig_session_key key = pt_session_key(p, PTRIG_SIDE_WAN);
@@ -161,6 +207,37 @@ static __always_inline enum ptrig_reason pt_arrive_counted(struct ptrig_session 
 	half->packets++;
 	half->bytes += p->len;
 	return reason;
+}
+
+/* It came by the session's own WAN, and not out of a tunnel: LAN egress is to look at it, for permission. */
+static __always_inline void pt_arrive_ask(struct __sk_buff *skb, const struct pt_flow *f, struct ptrig_session *wan,
+					  const struct pt_entry *e) {
+	bool established = f->p.proto == IPPROTO_TCP ? pt_entry_lets_be(e) && !(f->p.tcp_flags & PT_TCP_NO_GRANT)
+						     : wan->state == PTRIG_SESSION_ESTABLISHED;
+
+	if (!established || !pt_permit_possible(wan) || wan->oif != skb->ifindex || pt_permit_secured(skb))
+		return;
+	pt_permit_ask(skb, f, wan);
+	pt_hint_set(wan->addr, wan->port, f->p.proto, PTRIG_SIDE_LAN);
+}
+
+/* A remote's packet that leaves to its host, as LAN ingress of the answer would have it: its direction gets permission.
+ * Global for the verifier's sake. */
+__noinline int pt_arrive_leaves(struct __sk_buff *skb, const struct pt_pkt *p) {
+	if (!p)
+		return PTRIG_NO_ANSWER;
+	struct ptrig_session_key key = pt_session_answer_key(p, PTRIG_SIDE_LAN);
+	struct ptrig_session *lan = bpf_map_lookup_elem(&pt_sessions, &key), *wan;
+
+	if (!lan)
+		return PTRIG_NO_ANSWER;
+	__u64 id = pt_session_number(lan);
+
+	key = pt_session_mirror(&key, lan);
+	wan = bpf_map_lookup_elem(&pt_sessions, &key);
+	if (wan && id && pt_session_number(wan) == id)
+		pt_permit(skb, p, &key, wan, id);
+	return PTRIG_NO_ANSWER;
 }
 
 /* A remote's packet of a session; GO_ON if there is none (any more). */
@@ -178,8 +255,10 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 	bool busy = false;
 
 	pt_entry_look(skb, &a.t, f->p.proto, e);
-	if (a.wan && pt_arrive_plain(f, a.wan, e))
+	if (a.wan && pt_arrive_plain(f, a.wan, e)) {
+		pt_arrive_ask(skb, f, a.wan, e);
 		return pt_arrive_counted(a.wan, &f->p, PTRIG_FORWARDED);
+	}
 	f->looked = !a.wan;
 	if (!pt_arrive_find(f, e, &a, &busy))
 		return busy ? PTRIG_HALF_OPEN : PT_GO_ON;
@@ -190,12 +269,18 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (reason != PTRIG_FORWARDED && reason != PTRIG_REMADE)
 		return reason;
-	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST))
-		pt_session_mark(a.at, pt_session_number(a.lan), PTRIG_SESSION_ASK, 0);
+	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST)) {
+		reason = pt_arrive_closes(skb, f, &a, e, reason);
+		if (reason == PTRIG_OUT_OF_WINDOW)
+			return reason;
+	}
 	pt_arrive_counted(a.wan ?: a.at, &f->p, reason);
 	if (f->hairpin && e->status & PT_IPS_SEEN_REPLY)
 		return pt_arrive_answered(skb, f, &a);
-	return a.wan ? reason : PTRIG_HALF_OPEN;
+	if (!a.wan)
+		return PTRIG_HALF_OPEN;
+	pt_arrive_ask(skb, f, a.wan, e);
+	return reason;
 }
 
 #endif

@@ -45,7 +45,12 @@ struct nf_conntrack_tuple {
 struct nf_conntrack_tuple_hash {
 	struct nf_conntrack_tuple tuple;
 };
+struct ip_ct_tcp_state {
+	__u32 td_maxwin;
+	__u8 flags;
+};
 struct ip_ct_tcp {
+	struct ip_ct_tcp_state seen[2];
 	__u8 state;
 };
 union nf_conntrack_proto {
@@ -88,6 +93,7 @@ extern void bpf_ct_release(struct nf_conn *ct) __ksym;
 #define PT_CT_TCP_LAST_ACK 6
 #define PT_CT_TCP_TIME_WAIT 7
 #define PT_CT_TCP_CLOSE 8
+#define PT_CT_TCP_BE_LIBERAL 0x08 /* IP_CT_TCP_FLAG_BE_LIBERAL */
 
 /* The IPv4 part of struct bpf_sock_tuple, which is all that is handed to the kernel. */
 struct pt_tuple {
@@ -122,6 +128,8 @@ struct pt_entry {
 	bool found;
 	bool is_reply; /* it was found by its answer's tuple */
 	__u8 tcp_state;
+	bool liberal; /* TCP: it lets sequence numbers be, those of both directions */
+	__u32 window; /* TCP: the largest that the receiver of such a packet has announced */
 };
 
 static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, struct pt_entry *e) {
@@ -136,7 +144,13 @@ static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tupl
 	e->is_reply = opts.dir == PT_CT_DIR_REPLY;
 	e->status = ct->status;
 	e->mark = ct->mark;
-	e->tcp_state = proto == IPPROTO_TCP ? ct->proto.tcp.state : 0;
+	e->tcp_state = 0;
+	e->liberal = false;
+	if (proto == IPPROTO_TCP) {
+		e->tcp_state = ct->proto.tcp.state;
+		e->liberal = ct->proto.tcp.seen[0].flags & ct->proto.tcp.seen[1].flags & PT_CT_TCP_BE_LIBERAL;
+		e->window = e->is_reply ? ct->proto.tcp.seen[0].td_maxwin : ct->proto.tcp.seen[1].td_maxwin;
+	}
 	e->orig.saddr = ct->tuplehash[0].tuple.src.u3.ip;
 	e->orig.daddr = ct->tuplehash[0].tuple.dst.u3.ip;
 	e->orig.sport = ct->tuplehash[0].tuple.src.u.all;

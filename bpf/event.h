@@ -128,17 +128,22 @@ static __noinline void pt_event_lease(enum ptrig_reason reason, __u32 rule, cons
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* A TCP session's entry has been made again in the middle of the connection. */
-static __noinline void pt_event_remade(const struct pt_pkt *p) {
-	struct ptrig_event *event = pt_event_begin(PTRIG_EVENT_REMADE, PTRIG_REMADE, bpf_ktime_get_boot_ns());
+/* The entry of a TCP session is to let sequence numbers be: it has been made again in the middle of the connection, or
+ * will not see all of its packets. `lan`: the LAN half. Nobody may be reading; then what matters more finds room still.
+ */
+static __noinline void pt_event_liberal(const struct ptrig_session *lan) {
+	if (!lan ||
+	    bpf_ringbuf_query(&pt_events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&pt_events, BPF_RB_RING_SIZE) / 2)
+		return;
+	struct ptrig_event *event = pt_event_begin(PTRIG_EVENT_LIBERAL, PTRIG_FORWARDED, bpf_ktime_get_boot_ns());
 
 	if (!event)
 		return;
-	event->remote = p->saddr;
-	event->remote_port = p->sport;
-	event->wan = p->daddr;
-	event->port = p->dport;
-	event->proto = p->proto;
+	event->remote = lan->peer;
+	event->remote_port = lan->peer_port;
+	event->wan = lan->addr;
+	event->port = lan->port;
+	event->proto = IPPROTO_TCP;
 	bpf_ringbuf_submit(event, 0);
 }
 

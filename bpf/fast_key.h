@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Where a frame's session stands in pt_fast, for TC, which writes there, and XDP, which reads. */
+/* Where a packet's permission stands in pt_fast. */
 #ifndef PT_FAST_KEY_H
 #define PT_FAST_KEY_H
 
@@ -62,6 +62,41 @@ static __always_inline __u32 pt_fast_index(__u64 hash, __u32 nth, __u32 side) {
 	__u32 index = (nth ? hash >> 32 : hash) & (cfg_fast_buckets - 1);
 
 	return side == PTRIG_SIDE_LAN ? index + cfg_fast_buckets : index;
+}
+
+/* The way of a packet by this side, and its number. At most eight comparisons, of which the first one or two usually
+ * decide. */
+static __always_inline struct ptrig_fast *pt_fast_find(const struct pt_fast_key *key, __u32 side, __u32 *number) {
+	__u64 hash = pt_fast_hash(key);
+
+#pragma unroll
+	for (__u32 nth = 0; nth < 2; nth++) {
+		__u32 index = pt_fast_index(hash, nth, side);
+		struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
+
+		if (!bucket)
+			return NULL;
+#pragma unroll
+		for (__u32 i = 0; i < PTRIG_FAST_WAYS; i++)
+			if (pt_fast_is(&bucket->way[i], key)) {
+				*number = PTRIG_FAST_WAYS * index + i;
+				return &bucket->way[i];
+			}
+	}
+	return NULL;
+}
+
+static __always_inline __u32 *pt_fast_acks(__u32 fast) {
+	__u32 index = fast - 1 - PTRIG_ACKS_OF(cfg_fast_buckets);
+
+	return fast ? bpf_map_lookup_elem(&pt_acks, &index) : NULL;
+}
+/* The host has acknowledged so much by the LAN half's way number `fast` - 1. */
+static __always_inline void pt_fast_ack(__u32 fast, __u32 ack) {
+	__u32 *acks = pt_fast_acks(fast);
+
+	if (acks)
+		*(volatile __u32 *)acks = ack;
 }
 
 /* What a port (in host order) is to rules and sessions: PTRIG_PORT_* bits. */

@@ -91,7 +91,7 @@ static __always_inline enum ptrig_reason pt_leave(struct __sk_buff *skb, __u32 l
 
 	if (reason != PT_GO_ON)
 		return reason;
-	if (!pt_hint_take(p))
+	if (!pt_hint_take(p, PTRIG_SIDE_WAN))
 		return PTRIG_NO_CANDIDATE;
 	struct pt_entry *e = pt_flow_scratch();
 

@@ -26,7 +26,7 @@ PT_MAP(pt_halfopen, BPF_MAP_TYPE_HASH, struct ptrig_session_key, struct ptrig_se
 PT_MAP(pt_scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ptrig_scratch, 1, 0);
 PT_MAP(pt_over, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_over, PTRIG_OVER_MAX, BPF_F_MMAPABLE);
 PT_MAP(pt_notes, BPF_MAP_TYPE_LRU_HASH, struct ptrig_flow_key, struct ptrig_note, PTRIG_NOTES, 0);
-PT_MAP(pt_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_HINTS, 0);
+PT_MAP(pt_hints, BPF_MAP_TYPE_ARRAY, __u32, __u32, 2 * PTRIG_HINTS, 0);
 PT_MAP(pt_known, BPF_MAP_TYPE_ARRAY, __u32, __u64, PTRIG_KNOWN, BPF_F_MMAPABLE);
 PT_MAP(pt_conns, BPF_MAP_TYPE_HASH, struct ptrig_conn_key, struct ptrig_conn, 8192, 0);       /* * max_leases */
 PT_MAP(pt_pending, BPF_MAP_TYPE_LRU_HASH, struct ptrig_wait_key, struct ptrig_wait, 8192, 0); /* * max_leases */

@@ -15,7 +15,8 @@
 	} name SEC(".maps")
 
 PT_MAP(pt_fast, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_fast_bucket, 2 * 32768,
-       BPF_F_MMAPABLE); /* * 2 * cfg_fast_buckets */
+       BPF_F_MMAPABLE);                                                                  /* * 2 * cfg_fast_buckets */
+PT_MAP(pt_acks, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_ACKS_OF(32768), BPF_F_MMAPABLE); /* * of cfg_fast_buckets */
 PT_MAP(pt_hops, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_hop, PTRIG_HOPS, BPF_F_MMAPABLE);
 PT_MAP(pt_port_bits, BPF_MAP_TYPE_ARRAY, __u32, __u64, PTRIG_PORT_BITS_SIZE, BPF_F_MMAPABLE);
 PT_MAP(pt_counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, PTRIG_REASON_COUNT, 0);

@@ -71,9 +71,9 @@ static __noinline void pt_note_await(struct __sk_buff *skb, const struct pt_pkt 
 	struct pt_entry e;
 
 	if (pt_entry_look(skb, &t, p->proto, &e) && !e.is_reply && e.status & PT_IPS_DST_NAT)
-		pt_hint_add(e.reply.saddr, e.reply.sport, p->proto);
+		pt_hint_set(e.reply.saddr, e.reply.sport, p->proto, PTRIG_SIDE_WAN);
 	else
-		pt_hint_set(p);
+		pt_hint_set(p->daddr, p->dport, p->proto, PTRIG_SIDE_WAN);
 }
 
 /* From the LAN, to a trigger port (`trigger`) or from a rule's port of the host: WAN egress is to look at it. */

@@ -100,6 +100,7 @@ static __noinline enum ptrig_reason pt_own_again(struct __sk_buff *skb, struct p
 	const struct pt_entry *e = l->e;
 	__u32 l3 = l->l3;
 
+	/* forwarding has taken one of its TTL */
 	if (!pt_rewrite(skb, l3, p, PTRIG_SIDE_LAN, e->orig.saddr, e->orig.sport, 1) ||
 	    !pt_rewrite(skb, l3, p, PTRIG_SIDE_WAN, e->orig.daddr, e->orig.dport, 0))
 		return PTRIG_FAILED;

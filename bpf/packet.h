@@ -219,6 +219,50 @@ static __always_inline bool pt_packet_glance(struct __sk_buff *skb, __u32 l3, st
 	return true;
 }
 
+/* What a glance has found plain: does it need no second thought either? No SYN, FIN or RST, TTL left, whole.
+ * l4_header: the length of its transport header. */
+static __always_inline bool pt_packet_plain(struct __sk_buff *skb, __u32 l3, struct pt_pkt *p, __u32 *l4_header) {
+	const struct iphdr *ip = (void *)(long)skb->data + l3;
+	const struct tcphdr *tcp = (void *)(ip + 1);
+	const struct udphdr *udp = (void *)(ip + 1);
+	const void *end = (void *)(long)skb->data_end;
+
+	if ((void *)(udp + 1) > end)
+		return false;
+	p->saddr = ip->saddr;
+	p->daddr = ip->daddr;
+	p->sport = udp->source;
+	p->dport = udp->dest;
+	p->len = bpf_ntohs(ip->tot_len);
+	p->l4 = l3 + sizeof(*ip);
+	p->proto = ip->protocol;
+	p->ttl = ip->ttl;
+	__u32 room = p->len - sizeof(*ip), header = sizeof(*udp);
+
+	if (p->ttl <= 1 || p->len < sizeof(*ip) + sizeof(*udp) || l3 + p->len > skb->len)
+		return false;
+	if (p->proto == IPPROTO_TCP) {
+		if ((void *)(tcp + 1) > end || ((__u8 *)tcp)[13] & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST) ||
+		    tcp->doff < 5)
+			return false;
+		header = tcp->doff * 4;
+	}
+	*l4_header = header;
+	__u32 length = p->proto == IPPROTO_TCP ? header : bpf_ntohs(udp->len);
+
+	return length >= header && length <= room;
+}
+
+/* What it acknowledges, if it does so. */
+static __always_inline bool pt_packet_acks(struct __sk_buff *skb, const struct pt_pkt *p, __u32 *ack) {
+	const struct tcphdr *tcp = (void *)(long)skb->data + (p->l4 & 0x7f);
+
+	if (p->proto != IPPROTO_TCP || (void *)(tcp + 1) > (void *)(long)skb->data_end || !tcp->ack)
+		return false;
+	*ack = bpf_ntohl(tcp->ack_seq);
+	return true;
+}
+
 /* The headers again, for writing, after a helper has invalidated every pointer. */
 static __always_inline bool pt_packet_headers(struct __sk_buff *skb, __u32 l3, const struct pt_pkt *p,
 					      struct pt_headers *h) {

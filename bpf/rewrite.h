@@ -12,9 +12,10 @@
 #define PT_TCP_CHECK_OFFSET 16
 #define PT_UDP_CHECK_OFFSET 6
 
-/* side WAN: the destination becomes address:port; side LAN: the source. False: half done, to be dropped. */
+/* side WAN: the destination becomes address:port; side LAN: the source. ttl_more: 1 or -1, or 0. False: half done, to
+ * be dropped. */
 static __always_inline bool pt_rewrite(struct __sk_buff *skb, __u32 l3, const struct pt_pkt *p, __u32 side,
-				       __be32 address, __be16 port, __u32 ttl_more) {
+				       __be32 address, __be16 port, __s32 ttl_more) {
 	__be32 from = side == PTRIG_SIDE_WAN ? p->daddr : p->saddr;
 	__be16 from_port = side == PTRIG_SIDE_WAN ? p->dport : p->sport;
 	__u64 flags = p->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
@@ -36,9 +37,11 @@ static __always_inline bool pt_rewrite(struct __sk_buff *skb, __u32 l3, const st
 		h.ip->saddr = address;
 		h.ports->source = port;
 	}
-	if (ttl_more) { /* forwarding has taken one */
-		h.ip->ttl++;
-		diff += pt_csum_diff16(bpf_htons(p->ttl << 8), bpf_htons((p->ttl + 1) << 8));
+	if (ttl_more) {
+		__u8 ttl = p->ttl + ttl_more;
+
+		diff += pt_csum_diff16(bpf_htons(p->ttl << 8), bpf_htons(ttl << 8));
+		h.ip->ttl = ttl;
 	}
 	h.ip->check = pt_csum_apply(h.ip->check, diff);
 	return true;

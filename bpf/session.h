@@ -7,7 +7,7 @@
 #ifndef PT_SESSION_H
 #define PT_SESSION_H
 
-#include "fast_key.h"
+#include "fast.h"
 #include "lease.h"
 
 static __always_inline struct ptrig_session_key pt_session_key(const struct pt_pkt *p, __u32 side) {
@@ -190,6 +190,9 @@ static __noinline void pt_established_delete(const struct ptrig_session_key *key
 
 	if (usage)
 		__sync_fetch_and_add(&usage->sessions, -1);
+	pt_fast_end(lan);
+	if (wan)
+		pt_fast_end(wan);
 	pt_session_uncount(pt_session_payer(key, lan), lan, lan->packets + (wan ? wan->packets : 0),
 			   lan->bytes + (wan ? wan->bytes : 0));
 	pt_ports_count(key, lan, -1);

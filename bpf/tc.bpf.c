@@ -6,10 +6,9 @@
 #include "hairpin.h"
 #include "known.h"
 #include "leave.h"
+#include "repeat.h"
 #include "sweep.h"
 #include "verdict.h"
-
-#define PT_PACKET_HOST 0
 
 /* Of ports with these bits: is a packet from the LAN, or from the WAN, any rule's or session's? */
 static __always_inline bool pt_lan_concerns(__u32 from, __u32 to) {
@@ -80,12 +79,22 @@ static __always_inline enum ptrig_reason pt_wan_ingress(struct __sk_buff *skb, s
 	return reason;
 }
 
-/* Most packets are nobody's here: a glance at their ports says so. */
-static __always_inline bool pt_ingress_concerns(const struct pt_glance *g, __u32 side) {
+/* Most packets are nobody's here: a glance at their ports says so. Of the others, some may be a session's. */
+enum pt_first_sight { PT_NOBODYS_PORTS, PT_RULES_PORTS, PT_SESSIONS_PORTS };
+static __always_inline enum pt_first_sight pt_ingress_sight(const struct pt_glance *g, __u32 side) {
 	__u32 to = pt_port_bits_of(g->proto, bpf_ntohs(g->dport));
+	__u32 from = side == PTRIG_SIDE_LAN ? pt_port_bits_of(g->proto, bpf_ntohs(g->sport)) : 0;
 
-	return side == PTRIG_SIDE_LAN ? pt_lan_concerns(pt_port_bits_of(g->proto, bpf_ntohs(g->sport)), to)
-				      : pt_wan_concerns(to);
+	if (side == PTRIG_SIDE_LAN ? !pt_lan_concerns(from, to) : !pt_wan_concerns(to))
+		return PT_NOBODYS_PORTS;
+	return (side == PTRIG_SIDE_LAN ? from & PTRIG_PORT_LAN_USED : to & PTRIG_PORT_WAN_USED) ? PT_SESSIONS_PORTS
+												: PT_RULES_PORTS;
+}
+
+static __always_inline bool pt_ingress_fast(void) {
+	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
+
+	return state && state->fast;
 }
 
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
@@ -93,8 +102,18 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 
 	if (skb->pkt_type != PT_PACKET_HOST)
 		return pt_verdict_pass(PTRIG_NOT_IPV4);
-	if (pt_packet_glance(skb, l3, &g) && !pt_ingress_concerns(&g, side))
-		return pt_verdict_pass(side == PTRIG_SIDE_LAN ? PTRIG_NOT_TRIGGER : PTRIG_NOT_OPEN);
+	if (pt_packet_glance(skb, l3, &g)) {
+		enum pt_first_sight sight = pt_ingress_sight(&g, side);
+
+		if (sight == PT_NOBODYS_PORTS)
+			return pt_verdict_pass(side == PTRIG_SIDE_LAN ? PTRIG_NOT_TRIGGER : PTRIG_NOT_OPEN);
+		if (sight == PT_SESSIONS_PORTS && pt_ingress_fast()) {
+			int oif = pt_repeat(skb, l3, side);
+
+			if (oif)
+				return pt_verdict_fast(oif > 0 ? oif : 0);
+		}
+	}
 	struct pt_flow f = {.l3 = l3, .side = side};
 	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, &f.p);
 
@@ -116,14 +135,15 @@ static __noinline int pt_wan_other(struct __sk_buff *skb, const struct pt_pkt *p
 	if (!s || !pt_nexthop_by(skb, p->saddr, p->daddr, s->oif, &hop) || hop.oif != s->oif ||
 	    !(hop.flags & PTRIG_IFACE_WAN) || (hop.mtu && p->len > hop.mtu && !skb->gso_size))
 		return pt_verdict_tc(skb, PTRIG_NO_ROUTE, l3, 0, NULL);
-	pt_hint_set(p); /* it passes WAN egress once more */
+	pt_hint_set(p->daddr, p->dport, p->proto, PTRIG_SIDE_WAN); /* it passes WAN egress once more */
 	return pt_verdict_tc(skb, PTRIG_OTHER_WAN, l3, 0, &hop);
 }
 
 static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 	struct pt_glance g;
 
-	if (!skb->ingress_ifindex || (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(g.daddr, g.dport, g.proto)))
+	if (!skb->ingress_ifindex || skb->pkt_type != PT_PACKET_HOST ||
+	    (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(&g, PTRIG_SIDE_WAN)))
 		return pt_verdict_pass(PTRIG_NO_CANDIDATE);
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = pt_leave(skb, l3, &p);
@@ -133,31 +153,43 @@ static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
 	return pt_verdict_tc(skb, reason, l3, skb->ingress_ifindex, NULL);
 }
 
-/* Leaves to the LAN: a remote's answer to a trigger, while a rule has `confirm` or `close = "connection"`. */
+/* A remote's answer to a trigger, while a rule has `confirm` or `close = "connection"`. */
+static __always_inline enum ptrig_reason pt_lan_answer(const struct pt_pkt *p) {
+	__u32 gen = pt_generation();
+	__u32 entry = pt_port_entry(&pt_trig_ports, gen, pt_packet_proto_index(p), bpf_ntohs(p->sport));
+	enum ptrig_reason reason = PTRIG_NO_ANSWER;
+
+	for (int n = 0; entry && n < PTRIG_MAX_RULES_PER_PORT; n++) {
+		struct ptrig_rule *rule = pt_rule_nth(gen, entry, n);
+
+		if (!rule)
+			break;
+		if (!(rule->flags & (PTRIG_RULE_CONFIRM | PTRIG_RULE_CLOSE_CONNECTION)))
+			continue;
+		enum ptrig_reason answer = pt_trigger_answer(p, gen, rule);
+
+		if (answer != PTRIG_NO_ANSWER && !pt_trigger_is_grant(reason))
+			reason = answer;
+	}
+	return reason;
+}
+
+/* Leaves to the LAN: a remote's packet of a session, or its answer to a trigger. */
 static __always_inline int pt_lan_egress(struct __sk_buff *skb, __u32 l3) {
+	struct pt_glance g;
+
+	if (!skb->ingress_ifindex || skb->pkt_type != PT_PACKET_HOST ||
+	    (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(&g, PTRIG_SIDE_LAN) &&
+	     !(pt_port_bits_of(g.proto, bpf_ntohs(g.sport)) & PTRIG_PORT_TRIGGERS)))
+		return pt_verdict_pass(PTRIG_NO_ANSWER);
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, &p);
 
-	if (reason == PT_GO_ON && !(pt_port_bits_of(p.proto, bpf_ntohs(p.sport)) & PTRIG_PORT_TRIGGERS))
-		reason = PTRIG_NO_ANSWER;
-	if (reason == PT_GO_ON) {
-		__u32 gen = pt_generation();
-		__u32 entry = pt_port_entry(&pt_trig_ports, gen, pt_packet_proto_index(&p), bpf_ntohs(p.sport));
-
-		reason = PTRIG_NO_ANSWER;
-		for (int n = 0; entry && n < PTRIG_MAX_RULES_PER_PORT; n++) {
-			struct ptrig_rule *rule = pt_rule_nth(gen, entry, n);
-
-			if (!rule)
-				break;
-			if (!(rule->flags & (PTRIG_RULE_CONFIRM | PTRIG_RULE_CLOSE_CONNECTION)))
-				continue;
-			enum ptrig_reason answer = pt_trigger_answer(&p, gen, rule);
-
-			if (answer != PTRIG_NO_ANSWER && !pt_trigger_is_grant(reason))
-				reason = answer;
-		}
-	}
+	if (reason == PT_GO_ON && pt_hint_take(&p, PTRIG_SIDE_LAN))
+		pt_arrive_leaves(skb, &p);
+	if (reason == PT_GO_ON)
+		reason = pt_port_bits_of(p.proto, bpf_ntohs(p.sport)) & PTRIG_PORT_TRIGGERS ? pt_lan_answer(&p)
+											    : PTRIG_NO_ANSWER;
 	return pt_verdict_tc(skb, reason, l3, 0, NULL);
 }
 

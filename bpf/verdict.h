@@ -11,6 +11,7 @@
 enum pt_kind {
 	PT_KIND_PASS,
 	PT_KIND_ENTRY,
+	PT_KIND_FAST,
 	PT_KIND_AGAIN,
 	PT_KIND_REWRITE,
 	PT_KIND_REDIRECT,
@@ -46,6 +47,12 @@ static __always_inline int pt_verdict_send(struct __sk_buff *skb, __u32 l3, cons
 static __always_inline int pt_verdict_pass(enum ptrig_reason reason) {
 	pt_count(reason);
 	return TC_ACT_UNSPEC; /* other people's filters still run */
+}
+
+/* Sent on by the fast path; 0: its headers are half written. */
+static __always_inline int pt_verdict_fast(__u32 oif) {
+	pt_count(oif ? PTRIG_ACCELERATED : PTRIG_FAILED);
+	return oif ? bpf_redirect(oif, 0) : TC_ACT_SHOT;
 }
 
 /* `device`: by which the packet arrives AGAIN. `hop`: of a REDIRECT. */

@@ -14,7 +14,7 @@ static __always_inline bool pt_frame_taken(__u32 oif) {
 
 static __always_inline int pt_verdict_xdp(enum ptrig_reason reason) {
 	pt_count(reason);
-	return reason == PTRIG_FORWARDED ? XDP_REDIRECT : XDP_PASS;
+	return reason == PTRIG_ACCELERATED ? XDP_REDIRECT : XDP_PASS;
 }
 
 #endif

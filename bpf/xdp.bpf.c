@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The accelerator: packets of established sessions, with what TC has left in pt_fast. Parse, find, rewrite,
- * redirect; whatever else it is goes on to TC, untouched, and so do the packets at which TC is to look.
+ * The fast path by XDP: packets whose direction has permission (pt_fast). Parse, find, rewrite, redirect; whatever else
+ * it is goes on to TC and the kernel, untouched, and so does the packet by which permission is to be renewed.
  */
 #include "csum.h"
 #include "fast_key.h"
@@ -13,6 +13,8 @@ struct pt_frame {
 	struct iphdr *ip;
 	struct udphdr *ports; /* TCP's ports stand at the same place */
 	__sum16 *check;
+	__u32 ack; /* TCP: what it acknowledges */
+	bool acks;
 };
 
 /* Only what needs no second thought: no options, no fragment, no SYN, FIN or RST, TTL left. */
@@ -34,9 +36,12 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 		    tcp->doff < 5)
 			return false;
 		f->check = &tcp->check;
+		f->ack = bpf_ntohl(tcp->ack_seq);
+		f->acks = tcp->ack;
 		l4_len = tcp->doff * 4;
 	} else if (f->ip->protocol == IPPROTO_UDP) {
 		f->check = &f->ports->check;
+		f->acks = false;
 		l4_len = bpf_ntohs(f->ports->len);
 	} else {
 		return false;
@@ -51,25 +56,6 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 	key->dport = f->ports->dest;
 	key->proto = f->ip->protocol;
 	return true;
-}
-
-/* The session's way. At most eight comparisons, of which the first one or two usually decide. */
-static __always_inline struct ptrig_fast *pt_frame_way(const struct pt_fast_key *key, __u32 side) {
-	__u64 hash = pt_fast_hash(key);
-
-#pragma unroll
-	for (__u32 nth = 0; nth < 2; nth++) {
-		__u32 index = pt_fast_index(hash, nth, side);
-		struct ptrig_fast_bucket *bucket = bpf_map_lookup_elem(&pt_fast, &index);
-
-		if (!bucket)
-			return NULL;
-#pragma unroll
-		for (__u32 i = 0; i < PTRIG_FAST_WAYS; i++)
-			if (pt_fast_is(&bucket->way[i], key))
-				return &bucket->way[i];
-	}
-	return NULL;
 }
 
 static __always_inline void pt_frame_rewrite(struct pt_frame *f, const struct ptrig_fast *s,
@@ -105,10 +91,11 @@ static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __
 	if (!(bits & (side == PTRIG_SIDE_WAN ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED)))
 		return PTRIG_TO_TC;
 	key.who = pt_who(f.eth, ctx->ingress_ifindex, side, f.ip->saddr);
-	struct ptrig_fast *way = pt_frame_way(&key, side);
+	__u32 fast = 0;
+	struct ptrig_fast *way = pt_fast_find(&key, side, &fast);
 	__u32 now = bpf_jiffies64(), ip_len = bpf_ntohs(f.ip->tot_len);
 
-	if (!way || !pt_still(way->until, now, PTRIG_FAST_SECONDS))
+	if (!way || !(way->hop & PTRIG_FAST_XDP) || !pt_still(way->until, now, PTRIG_FAST_SECONDS))
 		return PTRIG_TO_TC;
 	__u32 number = way->hop & PTRIG_FAST_HOP;
 	struct ptrig_hop *hop = bpf_map_lookup_elem(&pt_hops, &number);
@@ -116,9 +103,11 @@ static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __
 	/* The redirect is only noted; pt_frame_taken() says whether oif takes frames (still). */
 	if (!hop || !pt_still(hop->until, now, 1) || ip_len > hop->mtu || !pt_frame_taken(hop->oif))
 		return PTRIG_TO_TC;
+	if (side == PTRIG_SIDE_LAN && f.acks)
+		pt_fast_ack(fast + 1, f.ack);
 	pt_frame_rewrite(&f, way, hop, side);
 	way->count += (1ULL << PTRIG_FAST_BYTES_BITS) + ip_len;
-	return PTRIG_FORWARDED;
+	return PTRIG_ACCELERATED;
 }
 
 static __always_inline int pt_xdp(struct xdp_md *ctx, __u32 side) {

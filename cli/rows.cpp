@@ -293,6 +293,7 @@ const std::vector<Field<InterfaceView>> &interface_fields() {
 		{.key = "name", .json = [](const V &v) { return Json(v.name); }},
 		{.key = "ifindex", .json = [](const V &v) { return v.ifindex == 0 ? Json(nullptr) : Json(v.ifindex); }},
 		{.key = "datapath", .json = [](const V &v) { return Json(v.datapath); }},
+		{.key = "why", .json = [](const V &v) { return v.why.empty() ? Json(nullptr) : Json(v.why); }},
 		{.key = "addresses", .json = [](const V &v) { return Json(v.addresses); }},
 	};
 	return kFields;

@@ -29,7 +29,7 @@ void print_interfaces(FILE *out, const char *side, const std::vector<InterfaceVi
 		fmt::print(out, "{}  {:<15} {}  {}\n", side, printable(interface.name),
 			   paint(fmt::format("{:<7}", interface.datapath), waiting ? Color::kYellow : Color::kGreen,
 				 style),
-			   join(interface.addresses));
+			   join(interface.addresses) + (interface.why.empty() ? "" : "  (" + interface.why + ")"));
 	}
 }
 

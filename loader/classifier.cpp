@@ -20,6 +20,19 @@ std::optional<std::uint32_t> filtered(const std::vector<TcFilter> &filters) {
 	return own == filters.end() ? std::nullopt : std::optional(own->prog_id);
 }
 
+std::string describe(const TcFilter &filter) {
+	return fmt::format("a {} filter of priority {}", filter.kind, filter.priority);
+}
+std::string describe(std::uint32_t tcx_program) {
+	return fmt::format("a tcx program (id {})", tcx_program);
+}
+
+/// The first of other people's filters.
+std::string others_of(const std::vector<TcFilter> &filters) {
+	const auto other = std::find_if_not(filters.begin(), filters.end(), is_own);
+	return other == filters.end() ? "" : describe(*other);
+}
+
 /// On a kernel with tcx. A filter is what a gateway of an earlier version has left.
 Result<Classifier> among_programs(const ClassifierPlace &place, const std::vector<std::uint32_t> &programs,
 				  const std::vector<TcFilter> &filters) {
@@ -28,15 +41,19 @@ Result<Classifier> among_programs(const ClassifierPlace &place, const std::vecto
 		return tl::unexpected(std::move(link.error()));
 	const auto left = filtered(filters);
 	if (!*link || (*link)->ifindex != place.ifindex)
-		return Classifier{.prog_id = left};
-	Classifier there{.prog_id = (*link)->prog_id, .settled = !left};
+		return Classifier{.prog_id = left, .others = others_of(filters)};
+	Classifier there{.prog_id = (*link)->prog_id, .settled = !left, .others = others_of(filters)};
 	if (!programs.empty() && programs.front() != there.prog_id)
-		there.ahead = fmt::format("a tcx program (id {})", programs.front());
+		there.ahead = describe(programs.front());
+	const auto other =
+		std::find_if(programs.begin(), programs.end(), [&](std::uint32_t id) { return id != there.prog_id; });
+	if (other != programs.end())
+		there.others = describe(*other);
 	return there;
 }
 
 Result<Classifier> among_filters(const ClassifierPlace &place, const std::vector<TcFilter> &filters) {
-	Classifier there{.prog_id = filtered(filters)};
+	Classifier there{.prog_id = filtered(filters), .others = others_of(filters)};
 	const auto own = std::find_if(filters.begin(), filters.end(), is_own);
 	if (there.prog_id) {
 		there.settled = std::count_if(filters.begin(), filters.end(), is_own) == 1 &&
@@ -45,7 +62,7 @@ Result<Classifier> among_filters(const ClassifierPlace &place, const std::vector
 			return filter.chain == 0 && filter.priority < own->priority;
 		});
 		if (before != filters.end())
-			there.ahead = fmt::format("a {} filter of priority {}", before->kind, before->priority);
+			there.ahead = describe(*before);
 	}
 	if (place.side == TcSide::kIngress)
 		return there;

@@ -25,6 +25,7 @@ struct Classifier {
 	bool settled = false;                 ///< it is where classifier_attach() would put it, and nowhere else
 	bool blocked = false; ///< somebody's `ingress` qdisc has clsact's place, which has no egress side, and no tcx
 	std::string ahead;    ///< what sees packets before it: "a u32 filter of priority 1"; empty: nothing
+	std::string others;   ///< the first of other people's there, before it or after: likewise
 };
 /// What there is. A filter counts whoever attached it.
 Result<Classifier> classifier_query(const ClassifierPlace &place);

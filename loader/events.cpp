@@ -138,7 +138,7 @@ int EventReader::on_record(void *self, void *data, std::size_t size) {
 	if (size < sizeof(ptrig_event))
 		return 0;
 	const auto &event = *static_cast<const ptrig_event *>(data);
-	if (event.type == PTRIG_EVENT_REMADE)
+	if (event.type == PTRIG_EVENT_LIBERAL)
 		reader->remade_.push_back({.source = ip_from_net(event.remote),
 					   .destination = ip_from_net(event.wan),
 					   .source_port = port_from_net(event.remote_port),

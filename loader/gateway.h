@@ -78,8 +78,9 @@ struct RuleView {
 struct InterfaceView {
 	std::string name;
 	std::uint32_t ifindex = 0; ///< 0: waiting
-	std::string datapath;      ///< "xdp", "tc" or "waiting"
+	std::string datapath;      ///< "xdp", "tc", "kernel" or "waiting"
 	std::vector<std::string> addresses;
+	std::string why; ///< why its datapath is not more, if it is not the configuration that says so; else empty
 };
 struct LimitView {
 	std::string name; ///< sessions, halfopen, leases, rules
@@ -188,6 +189,9 @@ public:
 	/// See to it that the nat chain of ptrig's own is there, and tell packets whether it is. True: it had to be
 	/// added.
 	Result<bool> keep_nat_chain();
+	/// No session has permission for the fast path for longer than a second from now on, each for another part of
+	/// it: what the firewall lets out may have changed.
+	Done shorten_permissions();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
 	int events_fd() const;
 	Done read_events(const std::function<void(const EventView &)> &each);

@@ -194,6 +194,8 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	}
 	if (auto flipped = flip(next); !flipped)
 		return tl::unexpected(std::move(flipped.error()));
+	if (auto shortened = ptrig::shorten_permissions(dir); !shortened) // of remotes that may not come in any more
+		return tl::unexpected(std::move(shortened.error()));
 	ApplyResult result;
 	result.changes = diff_rules((*before)->config.rules, config.rules);
 	result.notes = std::move(attached->lines);

@@ -1,6 +1,7 @@
 // Attaching: programs to interfaces, and the maps that tell the programs about them. Makes the
 // difference between what pt_ifaces says and what is wanted, and mends what others have removed.
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -55,6 +56,7 @@ public:
 				    .and_then([&] { return add_addresses(); })
 				    .and_then([&] { return attach_wanted(); })
 				    .and_then([&] { return detach_unwanted(); })
+				    .and_then([&] { return tell_any_fast(); })
 				    .and_then([&] { return remove_addresses(); })
 				    .and_then([&] { return add_left_out(); });
 		if (!done)
@@ -75,6 +77,8 @@ private:
 	Done attach_side(const Link &link, TcSide side, const std::string &program, ptrig_iface &entry);
 	Done attach_xdp(const Link &link, ptrig_iface &entry);
 	Done start_xdp(const Link &link, XdpContext context, ptrig_iface &entry);
+	Done tell_fast(const Link &link, ptrig_iface &entry);
+	Done tell_any_fast();
 	Done stop_xdp(std::uint32_t ifindex, ptrig_iface &entry);
 	Done detach(std::uint32_t ifindex, const ptrig_iface &entry);
 	Done store(std::uint32_t ifindex, const ptrig_iface &entry);
@@ -97,6 +101,7 @@ private:
 	Map<ptrig_wan_key, std::uint32_t> addresses_;
 	std::vector<AddressKey> left_out_;
 	std::string why_left_out_;
+	bool any_fast_ = false;
 	AttachReport report_;
 };
 
@@ -240,7 +245,8 @@ Done Attacher::attach(const WantedInterface &interface) {
 	const Link &link = interface.link;
 	const bool lan = interface.role & PTRIG_IFACE_LAN;
 	const std::string suffix = interface.role & PTRIG_IFACE_L3 ? "_l3" : "";
-	const std::uint32_t kept = PTRIG_IFACE_XDP | kIfaceXdpAttached | kIfaceMadeClsact;
+	const std::uint32_t kept =
+		PTRIG_IFACE_XDP | PTRIG_IFACE_XDP_IN | PTRIG_IFACE_FAST_IN | PTRIG_IFACE_FAST_OUT | kIfaceMadeClsact;
 	ptrig_iface entry{.flags = interface.role, .mtu = link.mtu};
 	if (was_attached(link.ifindex))
 		entry.flags |= attached_[link.ifindex].flags & kept;
@@ -255,7 +261,8 @@ Done Attacher::attach(const WantedInterface &interface) {
 		done = classifier_detach({dir_, link.ifindex, TcSide::kEgress}, false);
 	if (!done)
 		return done;
-	done = attach_xdp(link, entry);
+	done = attach_xdp(link, entry).and_then([&] { return tell_fast(link, entry); });
+	any_fast_ |= (entry.flags & PTRIG_IFACE_FAST_IN) != 0;
 	auto stored = ifaces_.update(link.ifindex, entry); // also when XDP failed: a clsact may be ours
 	if (!done || !stored)
 		return done ? stored : done;
@@ -291,7 +298,7 @@ Done Attacher::attach_side(const Link &link, TcSide side, const std::string &nam
 }
 
 Done Attacher::attach_xdp(const Link &link, ptrig_iface &entry) {
-	if (!kFastPath || wanted_.datapath == Datapath::kTc || wanted_.datapath == Datapath::kKernel)
+	if (wanted_.datapath == Datapath::kTc || wanted_.datapath == Datapath::kKernel)
 		return stop_xdp(link.ifindex, entry);
 	const bool forced = wanted_.datapath == Datapath::kXdp;
 	XdpContext context;
@@ -334,10 +341,10 @@ Done Attacher::start_xdp(const Link &link, XdpContext context, ptrig_iface &entr
 		auto done = link_attach(link.ifindex, LinkHook::kXdp, (*wanted)->fd.get(), pin);
 		if (!done)
 			return tl::unexpected(std::move(done.error()));
-		if (!attached && entry.flags & kIfaceXdpAttached)
+		if (!attached && entry.flags & PTRIG_IFACE_XDP_IN)
 			report_.lines.push_back(link.name + ": the XDP program was gone: attached again");
 	}
-	entry.flags |= kIfaceXdpAttached;
+	entry.flags |= PTRIG_IFACE_XDP_IN;
 	context.features = xdp_features(link.ifindex).value_or(std::nullopt);
 	if (!xdp_takes_redirects(link, context)) {
 		entry.flags &= ~PTRIG_IFACE_XDP;
@@ -350,8 +357,32 @@ Done Attacher::start_xdp(const Link &link, XdpContext context, ptrig_iface &entr
 	return done;
 }
 
+/// The fast path would pass over what others have put there.
+Done Attacher::tell_fast(const Link &link, ptrig_iface &entry) {
+	entry.flags &= ~(PTRIG_IFACE_FAST_IN | PTRIG_IFACE_FAST_OUT);
+	if (wanted_.datapath == Datapath::kKernel)
+		return {};
+	for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
+		const auto there = classifier_query({dir_, link.ifindex, side});
+		if (!there)
+			return tl::unexpected(there.error());
+		if (there->others.empty())
+			entry.flags |= side == TcSide::kIngress ? PTRIG_IFACE_FAST_IN : PTRIG_IFACE_FAST_OUT;
+	}
+	return {};
+}
+
+/// One word, so that nothing of the fast path is looked for where there is none.
+Done Attacher::tell_any_fast() {
+	auto state = MappedArray<ptrig_state>::open(dir_, "pt_state");
+	if (!state)
+		return tl::unexpected(std::move(state.error()));
+	std::atomic_ref<std::uint32_t>((*state)[0].fast) = any_fast_;
+	return {};
+}
+
 Done Attacher::stop_xdp(std::uint32_t ifindex, ptrig_iface &entry) {
-	entry.flags &= ~(PTRIG_IFACE_XDP | kIfaceXdpAttached);
+	entry.flags &= ~(PTRIG_IFACE_XDP | PTRIG_IFACE_XDP_IN);
 	return link_detach(link_pin(dir_, ifindex)).and_then([&] { return devs_.erase(ifindex); });
 }
 

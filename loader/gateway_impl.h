@@ -100,14 +100,21 @@ std::uint32_t end_of_sets(const Tables &tables, std::uint32_t first);
 // ---- interfaces (gateway_interfaces.cpp: which; gateway_attach.cpp: attaching)
 
 // Flags of pt_ifaces for user space, beside those of abi.h.
-inline constexpr std::uint32_t kIfaceXdpAttached = 0x40000000U; ///< whether or not it takes redirected frames
-inline constexpr std::uint32_t kIfaceMadeClsact = 0x80000000U;  ///< its clsact qdisc is ours to remove
+inline constexpr std::uint32_t kIfaceMadeClsact = 0x80000000U; ///< its clsact qdisc is ours to remove
 
-/// Sessions go by the kernel: nothing gives a direction permission to go faster.
-inline constexpr bool kFastPath = false;
+/// By what the sessions' packets that come in by an interface go on, once they have permission.
 inline const char *datapath_name(const ptrig_iface &entry) {
-	return !kFastPath ? "kernel" : entry.flags & kIfaceXdpAttached ? "xdp" : "tc";
+	if (!(entry.flags & PTRIG_IFACE_FAST_IN))
+		return "kernel";
+	return entry.flags & PTRIG_IFACE_XDP_IN ? "xdp" : "tc";
 }
+
+/// What the program at LAN egress is for.
+struct LanEgress {
+	bool answers = false; ///< some rule waits for a remote's answers
+	bool fast = false;    ///< sessions towards the LAN may take the fast path
+	explicit operator bool() const { return answers || fast; }
+};
 
 struct WantedInterface {
 	Link link;
@@ -117,7 +124,7 @@ struct WantedInterface {
 struct Wanted {
 	Network network;
 	Datapath datapath = Datapath::kAuto;
-	bool lan_egress = false;
+	LanEgress lan_egress;
 	std::vector<WantedInterface> interfaces;
 	std::vector<std::string> conditions; ///< what is waited for, and why, a line each
 	bool missing = false;                ///< some interface does not exist: its name may be a wrong one
@@ -126,8 +133,7 @@ struct Wanted {
 };
 /// Errors (kInput): a name that no interface can have, or on both sides.
 Done check_names(const GatewayConfig &config);
-/// Does any rule need to see what leaves to the LAN?
-bool wants_lan_egress(const Config &config);
+LanEgress wants_lan_egress(const Config &config);
 Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached);
 Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir);
 
@@ -151,9 +157,10 @@ Result<AttachReport> attach_interfaces(const std::string &dir, const Wanted &wan
 /// Detach from every interface in `dir`'s pt_ifaces or, `everywhere`, from every one that has filters of ptrig's.
 Done detach_all(const std::string &dir, bool everywhere);
 
-/// What is to be told of where the programs of an attached interface stand: removed, not first, without a place
-/// (gateway_places.cpp).
-std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role, bool lan_egress);
+/// What is to be told of where the programs of an attached interface stand: removed, not first, without a place, beside
+/// others that keep the fast path off (gateway_places.cpp).
+std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role,
+					LanEgress lan_egress);
 
 /// Error if ptrig's filters on this interface are those of a gateway pinned elsewhere (gateway_neighbours.cpp).
 Done check_not_anothers(const std::string &dir, const Link &link);
@@ -163,6 +170,9 @@ Done check_not_anothers(const std::string &dir, const Link &link);
 Result<ptrig_admin> run_admin(const std::string &dir, ptrig_admin request, unsigned most_calls = ~0U);
 /// Every session, with conntrack's entry of each. Pins of another version, or incomplete ones, are left alone.
 Done end_all_sessions(const std::string &dir);
+
+/// As Gateway::shorten_permissions() (gateway_fast.cpp).
+Done shorten_permissions(const std::string &dir);
 
 // ---- leases (gateway_leases.cpp)
 

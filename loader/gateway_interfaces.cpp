@@ -120,10 +120,11 @@ Done check_names(const GatewayConfig &config) {
 	return {};
 }
 
-bool wants_lan_egress(const Config &config) {
-	return std::any_of(config.rules.begin(), config.rules.end(), [](const Rule &rule) {
+LanEgress wants_lan_egress(const Config &config) {
+	const bool answers = std::any_of(config.rules.begin(), config.rules.end(), [](const Rule &rule) {
 		return rule.enabled && (rule.confirm || rule.close == Close::kConnection);
 	});
+	return {.answers = answers, .fast = config.gateway.datapath != Datapath::kKernel};
 }
 
 Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached) {

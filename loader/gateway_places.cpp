@@ -9,19 +9,21 @@ namespace ptrig {
 
 namespace {
 
-std::string blocked_warning(const std::string &name, bool lan) {
+std::string blocked_warning(const std::string &name, bool lan, LanEgress lan_egress) {
+	const char *what = !lan                 ? "nothing triggers towards it"
+			   : lan_egress.answers ? "rules with `confirm` or `close = \"connection\"` see no answers"
+						: "sessions towards it go by the kernel";
 	return fmt::format(
 		"{}: {}: an ingress qdisc leaves no place for the program that looks at what leaves (this "
 		"kernel has no tcx, which came with 6.6); a clsact in its place serves both (tc qdisc replace "
 		"dev {} clsact, then its filters again)",
-		name,
-		lan ? "rules with `confirm` or `close = \"connection\"` see no answers" : "nothing triggers towards it",
-		name);
+		name, what, name);
 }
 
 } // namespace
 
-std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role, bool lan_egress) {
+std::vector<std::string> place_warnings(const std::string &dir, const Link &link, std::uint32_t role,
+					LanEgress lan_egress) {
 	const bool lan = role & PTRIG_IFACE_LAN;
 	std::vector<std::string> warnings;
 	for (const TcSide side : {TcSide::kIngress, TcSide::kEgress}) {
@@ -31,7 +33,7 @@ std::vector<std::string> place_warnings(const std::string &dir, const Link &link
 		if (!there)
 			continue; // whoever attaches is told
 		if (there->blocked)
-			warnings.push_back(blocked_warning(link.name, lan));
+			warnings.push_back(blocked_warning(link.name, lan, lan_egress));
 		else if (!there->prog_id)
 			warnings.push_back(link.name +
 					   ": ptrig's program has been removed from it (the daemon or `ptrig up` "
@@ -41,6 +43,10 @@ std::vector<std::string> place_warnings(const std::string &dir, const Link &link
 				"{}: {} sees what {} before ptrig: what it drops, redirects or lets through for good "
 				"ptrig does not see",
 				link.name, there->ahead, side == TcSide::kIngress ? "comes in" : "leaves"));
+		if (lan_egress.fast && !there->others.empty())
+			warnings.push_back(fmt::format(
+				"{}: sessions {} it go by the kernel: {} is there, which the fast path would pass over",
+				link.name, side == TcSide::kIngress ? "from" : "towards", there->others));
 	}
 	return warnings;
 }

@@ -90,6 +90,32 @@ bool matches(const Filter &filter, const SessionView &view) {
 				view.wan_port <= filter.port->last);
 }
 
+/// What the fast path has counted of this direction since it was last seen by the kernel's way; see abi.h.
+class FastCounts {
+public:
+	static Result<FastCounts> open(const std::string &dir) {
+		auto map = MappedArray<ptrig_fast_bucket>::open(dir, "pt_fast");
+		if (!map)
+			return tl::unexpected(std::move(map.error()));
+		return FastCounts(std::move(*map));
+	}
+	/// Adds them to the direction's own.
+	ptrig_session with(ptrig_session session) const {
+		const std::size_t way = session.fast - std::size_t{1};
+		if (!session.fast || way / PTRIG_FAST_WAYS >= ways_.size())
+			return session;
+		const std::uint64_t more =
+			ways_[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
+		session.packets += more >> PTRIG_FAST_BYTES_BITS;
+		session.bytes += more & ((std::uint64_t{1} << PTRIG_FAST_BYTES_BITS) - 1);
+		return session;
+	}
+
+private:
+	explicit FastCounts(MappedArray<ptrig_fast_bucket> ways) : ways_(std::move(ways)) {}
+	MappedArray<ptrig_fast_bucket> ways_;
+};
+
 SessionView view_of(const ptrig_session_key &key, const ptrig_session &lan, const Live &live, std::uint64_t now) {
 	SessionView view;
 	if (const Rule *rule = live.rule(lan.rule))
@@ -119,8 +145,9 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 	if (filter.rule && !(*live)->id_of(*filter.rule))
 		return fail("there is no rule " + *filter.rule, Status::kInput);
 	auto judge = Judge::make(impl_->dir, **live);
-	if (!judge)
-		return tl::unexpected(std::move(judge.error()));
+	auto fast = FastCounts::open(impl_->dir);
+	if (!judge || !fast)
+		return tl::unexpected(std::move(judge ? fast.error() : judge.error()));
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(impl_->dir, name, Access::kRead);
 		if (!map)
@@ -130,7 +157,7 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 			const std::uint64_t now = boot_now_ns();
 			if (key.side != PTRIG_SIDE_LAN || !failed || !judge->lives(key, lan, now))
 				return;
-			SessionView view = view_of(key, lan, **live, now);
+			SessionView view = view_of(key, fast->with(lan), **live, now);
 			if (!matches(filter, view))
 				return;
 			if (lan.state == PTRIG_SESSION_HALFOPEN) { // it counts what the remote has sent
@@ -140,8 +167,9 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 				failed = tl::unexpected(std::move(wan.error()));
 				return;
 			} else if (*wan) {
-				view.packets_in = (*wan)->packets;
-				view.bytes_in = (*wan)->bytes;
+				const ptrig_session in = fast->with(**wan);
+				view.packets_in = in.packets;
+				view.bytes_in = in.bytes;
 			}
 			each(view);
 		});
@@ -153,15 +181,17 @@ Done Gateway::sessions(const Filter &filter, const std::function<void(const Sess
 
 Result<std::unordered_map<std::uint32_t, Traffic>> traffic_by_lease(const std::string &dir, const Live &live) {
 	auto judge = Judge::make(dir, live);
-	if (!judge)
-		return tl::unexpected(std::move(judge.error()));
+	auto fast = FastCounts::open(dir);
+	if (!judge || !fast)
+		return tl::unexpected(std::move(judge ? fast.error() : judge.error()));
 	const std::uint64_t now = boot_now_ns();
 	std::unordered_map<std::uint32_t, Traffic> traffic;
 	for (const char *name : kSessionMaps) {
 		auto map = SessionMap::open(dir, name, Access::kRead);
 		if (!map)
 			return tl::unexpected(std::move(map.error()));
-		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &session) {
+		auto listed = map->each([&](const ptrig_session_key &key, const ptrig_session &entry) {
+			const ptrig_session session = fast->with(entry);
 			Traffic &sum = traffic[session.lease];
 			sum.packets += session.packets;
 			sum.bytes += session.bytes;

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 #include <linux/rtnetlink.h>
 
+#include "loader/classifier.h"
 #include "loader/gateway_impl.h"
 #include "loader/rule_file.h"
 #include "loader/system.h"
+#include "loader/xdp.h"
 
 namespace ptrig {
 
@@ -63,8 +65,9 @@ Result<std::vector<RefusedCount>> read_counters(const std::string &dir) {
 /// Interfaces of one side, by the names of the configuration and what is attached.
 class Sides {
 public:
-	Sides(const std::string &dir, const Network &network, const std::map<std::uint32_t, ptrig_iface> &ifaces)
-	    : dir_(dir), network_(network), ifaces_(ifaces) {}
+	Sides(const std::string &dir, const Network &network, const std::map<std::uint32_t, ptrig_iface> &ifaces,
+	      Datapath wanted)
+	    : dir_(dir), network_(network), ifaces_(ifaces), wanted_(wanted) {}
 
 	std::vector<InterfaceView> views(const std::vector<std::string> &names, std::uint32_t role) const {
 		std::vector<InterfaceView> views;
@@ -87,7 +90,7 @@ public:
 			views.push_back(view(nullptr, "auto", role));
 		return views;
 	}
-	std::vector<std::string> warnings(const std::vector<InterfaceView> &views, bool lan_egress) const {
+	std::vector<std::string> warnings(const std::vector<InterfaceView> &views, LanEgress lan_egress) const {
 		std::vector<std::string> warnings;
 		for (const auto &view : views) {
 			if (view.datapath == "waiting") {
@@ -112,13 +115,29 @@ private:
 			       "cannot)";
 		return fmt::format("{}: waiting for this interface (there are: {})", name, network_.describe());
 	}
+	std::string why_not_more(const Link &link, const ptrig_iface &entry) const {
+		if (wanted_ == Datapath::kKernel || entry.flags & PTRIG_IFACE_XDP_IN)
+			return "";
+		if (!(entry.flags & PTRIG_IFACE_FAST_IN)) {
+			const auto there = classifier_query({dir_, link.ifindex, TcSide::kIngress});
+			return there && !there->others.empty() ? there->others + " is there" : "";
+		}
+		if (wanted_ == Datapath::kTc)
+			return "";
+		XdpContext context;
+		context.trunk = network_.is_trunk(link.ifindex);
+		context.features = xdp_features(link.ifindex).value_or(std::nullopt);
+		const XdpChoice choice = xdp_auto(link, context);
+		return "no XDP: " + (choice.use ? "it could not be attached" : choice.why);
+	}
 	InterfaceView view(const Link *link, const std::string &name, std::uint32_t role) const {
-		InterfaceView view{.name = name, .datapath = "waiting"};
+		InterfaceView view{.name = name, .datapath = "waiting", .addresses = {}, .why = {}};
 		const auto iface = link ? ifaces_.find(link->ifindex) : ifaces_.end();
 		if (iface == ifaces_.end() || !(iface->second.flags & role))
 			return view;
 		view.ifindex = link->ifindex;
 		view.datapath = datapath_name(iface->second);
+		view.why = why_not_more(*link, iface->second);
 		for (const Address &address : network_.addresses_of(link->ifindex))
 			view.addresses.push_back(to_string(address.local));
 		return view;
@@ -127,6 +146,7 @@ private:
 	const std::string &dir_;
 	const Network &network_;
 	const std::map<std::uint32_t, ptrig_iface> &ifaces_;
+	const Datapath wanted_;
 };
 
 /// WAN addresses that the datapath does not know: its table is full, or nobody has told it yet.
@@ -273,7 +293,7 @@ Result<StatusView> Gateway::status() const {
 	view.config = (*live)->config_path;
 	view.pin_dir = impl_->dir;
 	const GatewayConfig &config = (*live)->config.gateway;
-	const Sides sides(impl_->dir, *network, *ifaces);
+	const Sides sides(impl_->dir, *network, *ifaces, config.datapath);
 	view.wan = sides.views(config.wan, PTRIG_IFACE_WAN);
 	view.lan = sides.views(config.lan, PTRIG_IFACE_LAN);
 	view.rules = (*live)->config.rules.size();

@@ -21,15 +21,16 @@ void NetfilterFollower::read(Gateway &gateway) {
 		if (change.kind == Kind::kExpected || change.kind == Kind::kUnexpected)
 			noted = gateway.note_expected(change.expectation, change.kind == Kind::kUnexpected);
 		else
-			ruleset_changed_ = true;
+			ruleset_changed_ = shorten_ = true;
 		lost |= change.kind == Kind::kResync || !noted;
 	}
 	if (lost) {
-		ruleset_changed_ = true;
+		ruleset_changed_ = shorten_ = true;
 		look_at_expected(gateway);
 	}
 	if (ruleset_changed_ && !looked_at_chain_)
 		look_at_chain(gateway);
+	shorten_permissions(gateway);
 }
 
 void NetfilterFollower::look(Gateway &gateway) {
@@ -37,6 +38,18 @@ void NetfilterFollower::look(Gateway &gateway) {
 	if (ruleset_changed_)
 		look_at_chain(gateway);
 	looked_at_chain_ = false;
+	shorten_permissions(gateway);
+}
+
+/// Not more often than every five seconds, whoever changes rulesets all the time: it sends every session's next packet
+/// by the kernel. What fails is not tried again, for permissions end by themselves.
+void NetfilterFollower::shorten_permissions(Gateway &gateway) {
+	const auto now = std::chrono::steady_clock::now();
+	if (!shorten_ || (shortened_ != decltype(shortened_){} && now - shortened_ < std::chrono::seconds(5)))
+		return;
+	shorten_ = false;
+	shortened_ = now;
+	(void)gateway.shorten_permissions();
 }
 
 void NetfilterFollower::look_at_expected(Gateway &gateway) {

@@ -137,11 +137,17 @@ void set_constant(bpf_object *object, const char *name, std::uint32_t value) {
 
 std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) {
 	return {
-		{"pt_leases", sizes.leases},     {"pt_conns", sizes.leases},
-		{"pt_pending", sizes.leases},    {"pt_fast", 2 * fast_buckets(sizes.sessions)},
-		{"pt_hosts", 3 * sizes.leases},  {"pt_sessions", 2 * sizes.sessions},
-		{"pt_halfopen", sizes.halfopen}, {"pt_lists", 2 * sizes.lists},
-		{"pt_rules", 2 * sizes.rules},   {"pt_hits", sizes.rules},
+		{"pt_leases", sizes.leases},
+		{"pt_conns", sizes.leases},
+		{"pt_pending", sizes.leases},
+		{"pt_fast", 2 * fast_buckets(sizes.sessions)},
+		{"pt_acks", PTRIG_ACKS_OF(fast_buckets(sizes.sessions))},
+		{"pt_hosts", 3 * sizes.leases},
+		{"pt_sessions", 2 * sizes.sessions},
+		{"pt_halfopen", sizes.halfopen},
+		{"pt_lists", 2 * sizes.lists},
+		{"pt_rules", 2 * sizes.rules},
+		{"pt_hits", sizes.rules},
 		{"pt_last", sizes.rules},
 	};
 }

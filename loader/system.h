@@ -160,7 +160,8 @@ struct UpnpLease {
 std::vector<UpnpLease> read_upnp_leases();
 std::vector<UpnpLease> parse_upnp_leases(std::string_view text); ///< pure part
 
-/// Kinds that hold packets back to a rate: htb, tbf, cake, hfsc, cbq. fq_codel, fq, mq, ... do not.
+/// Queueing disciplines with which it matters that packets go by them: all but the plain queues (pfifo_fast, mq,
+/// fq_codel, ...), that is htb, tbf, cake, prio, netem, and any that is not known.
 bool is_shaping(std::string_view qdisc_kind);
 /// What XDP on, and XDP redirects into, a device would bypass.
 struct Shaping {

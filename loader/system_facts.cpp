@@ -207,8 +207,10 @@ std::vector<UpnpLease> read_upnp_leases() {
 }
 
 bool is_shaping(std::string_view qdisc_kind) {
-	constexpr std::string_view kKinds[] = {"htb", "tbf", "cake", "cake_mq", "hfsc", "cbq"};
-	return std::find(std::begin(kKinds), std::end(kKinds), qdisc_kind) != std::end(kKinds);
+	constexpr std::string_view kPlain[] = {"noqueue", "pfifo_fast", "pfifo", "bfifo",  "pfifo_head_drop", "mq",
+					       "multiq",  "fq_codel",   "codel", "fq",     "fq_pie",          "pie",
+					       "red",     "sfq",        "sfb",   "clsact", "ingress",         "noop"};
+	return std::find(std::begin(kPlain), std::end(kPlain), qdisc_kind) == std::end(kPlain);
 }
 
 Result<Shaping> read_shaping(const Network &network, std::uint32_t ifindex) {

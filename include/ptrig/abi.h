@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 11
+#define PTRIG_ABI 12
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -122,7 +122,7 @@ struct ptrig_state {
 	__u32 nat_ready; /* 1: the chain that registers the NAT hooks (table ip ptrig) was there when last looked for */
 	__u32 expecting; /* 0: pt_expected is empty */
 	__u32 zone;      /* conntrack's, in which sessions are */
-	__u32 pad;
+	__u32 fast;      /* 1: what comes in by some interface may take the fast path */
 };
 
 /* pt_usage[0]: how much is in use. */
@@ -184,8 +184,11 @@ struct ptrig_expected_key {
 
 #define PTRIG_IFACE_LAN 1U
 #define PTRIG_IFACE_WAN 2U
-#define PTRIG_IFACE_XDP 4U /* its XDP program is attached natively and it takes redirected frames */
-#define PTRIG_IFACE_L3 8U  /* has no Ethernet header (ppp, wireguard, tun) */
+#define PTRIG_IFACE_XDP 4U       /* takes frames that XDP redirects to it, and XDP passes nothing over there */
+#define PTRIG_IFACE_L3 8U        /* has no Ethernet header (ppp, wireguard, tun) */
+#define PTRIG_IFACE_FAST_IN 16U  /* what comes in by it may take the fast path: nobody else's program would miss it */
+#define PTRIG_IFACE_FAST_OUT 32U /* what takes the fast path may leave by it, likewise */
+#define PTRIG_IFACE_XDP_IN 64U   /* its XDP program is attached natively */
 
 /* pt_ifaces: hash by ifindex. */
 struct ptrig_iface {
@@ -276,8 +279,10 @@ enum ptrig_session_state {
 
 /* What a session is from its beginning to its end: its flags. */
 #define PTRIG_SESSION_ROUTED 0x01U    /* as PTRIG_LEASE_ROUTED */
+#define PTRIG_SESSION_LIBERAL 0x02U   /* LAN half: its entry let sequence numbers be when last looked at */
 #define PTRIG_SESSION_HAIRPIN 0x04U   /* with a host of the LAN, who came by the WAN address */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
+#define PTRIG_SESSION_ACKED 0x10U     /* LAN half: `ack` is set */
 #define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
 
 /* What it is marked with while it lives: in its id, above its number. */
@@ -303,12 +308,16 @@ struct ptrig_session {
 	__u64 seen_ns;
 	__u64 packets; /* this direction */
 	__u64 bytes;   /* IP length */
+	__u64 folded;  /* of the count of its way in pt_fast: what `packets` and `bytes` have of it */
 	__u32 checked; /* jiffies of the last look at this half */
 	__u32 heard;   /* LAN half: jiffies of the last packet that came in from the host itself */
 	__u32 rule;    /* id */
 	__u32 lease;   /* id of the grant */
 	__u32 oif;     /* the session's WAN interface */
 	__u32 via;     /* LAN half: pt_via() of what may send for the host; 0 on the WAN half */
+	__u32 fast;    /* its way in pt_fast: the number + 1; 0: none; PTRIG_FAST_OVER */
+	__u32 iif;     /* this direction's last packet that asked for permission: its interface, and */
+	__be32 who;    /* pt_who() of its frame; 0: none has */
 	__be32 addr;   /* WAN half: the new destination (host). LAN half: the new source (WAN) */
 	__be32 peer;   /* the remote, as the other half's key has it */
 	__be16 port;
@@ -316,6 +325,7 @@ struct ptrig_session {
 	__u8 state;
 	__u8 flags;
 	__u16 pad;
+	__u32 ack; /* LAN half: what its host has acknowledged last by the kernel's way, while LIBERAL */
 };
 
 struct ptrig_pair {
@@ -324,20 +334,22 @@ struct ptrig_pair {
 };
 
 /*
- * pt_fast: what XDP knows of one direction of an established session. TC writes it at its looks; XDP only
- * counts. A way belongs to its session until that ends, and is left alone for two ticks before the next
- * session gets it, so that no frame under way ever reads half of one and half of the other.
- * `until`: XDP serves it while 0 < until - jiffies <= PTRIG_FAST_SECONDS seconds.
+ * pt_fast: permissions. How the packets of one direction of an established session are translated, and until when TC or
+ * XDP may do so by themselves. WAN and LAN egress write it when they have seen one leave; the fast path only counts. A
+ * way belongs to its session until that ends, and is left alone for two ticks before the next session gets it, so that
+ * no packet under way ever reads half of one and half of the other.
+ * `until`: it is permitted while 0 < until - jiffies <= PTRIG_FAST_SECONDS seconds.
  * `count`: packets in the upper 28 bits, bytes in the lower 36. It never goes back while the way is in use;
  * the sum since the last fold is exact while it stays below 2^36 bytes.
  * Example: 203.0.113.10:4000 to WAN 203.0.113.2:113/tcp is {who .10 ^ pt_who(), .2, 4000, 113, 192.168.77.11,
  * 113, PTRIG_FAST_USED | PTRIG_FAST_TCP | hop 5}.
  */
-#define PTRIG_FAST_SECONDS 16U
+#define PTRIG_FAST_SECONDS 8U
 #define PTRIG_FAST_BYTES_BITS 36
 #define PTRIG_FAST_USED 0x8000U
 #define PTRIG_FAST_TCP 0x4000U
-#define PTRIG_FAST_HOP 0x3fffU
+#define PTRIG_FAST_XDP 0x2000U /* XDP's, too; else TC's alone */
+#define PTRIG_FAST_HOP 0x1fffU
 #define PTRIG_FAST_WAYS 4U
 #define PTRIG_FAST_OVER 0xffffffffU /* in ptrig_session.fast: the session has ended */
 struct ptrig_fast {
@@ -362,8 +374,12 @@ struct ptrig_fast_bucket {
 	struct ptrig_fast way[PTRIG_FAST_WAYS];
 };
 
-/* pt_hops: array; the ways on that sessions in pt_fast share. TC renews it once a second; its content is
- * changed only when nothing in pt_fast can be using it any more. */
+/* pt_acks: array of __u32; what a session's host has acknowledged last by the fast path, by the number of its LAN
+ * half's way in pt_fast, from the first one of that side on. */
+#define PTRIG_ACKS_OF(fast_buckets) ((fast_buckets)*PTRIG_FAST_WAYS)
+
+/* pt_hops: array; the ways on that sessions in pt_fast share, as their packets were seen leaving. Each such packet
+ * renews it; its content is changed only when nothing in pt_fast can be using it any more. */
 #define PTRIG_HOPS 4096U
 struct ptrig_hop {
 	__u32 lock;
@@ -374,7 +390,10 @@ struct ptrig_hop {
 	__u16 mtu;
 	__u8 dmac[6];
 	__u8 smac[6];
-	__u8 pad[2];
+	__u8 l3; /* 1: oif has no Ethernet header */
+	__u8 pad;
+	__u32 mark; /* of the packet, which a queueing discipline may go by; TC only, as the next */
+	__u32 priority;
 };
 
 /* pt_port_use: array of __u32; sessions, half-open ones too, by PTRIG_USE_INDEX: of the WAN port on side WAN, of
@@ -401,7 +420,7 @@ struct ptrig_hop {
 
 /*
  * pt_notes: LRU hash; what only LAN ingress knows of a flow that its host has begun, for WAN egress. pt_hints: array of
- * __u32; how many packets to a remote that WAN egress is to look at may be under way, by PTRIG_HINTS hashes of the
+ * __u32; how many packets that WAN egress is to look at may be under way, by PTRIG_HINTS hashes of the
  * remote's address, port and protocol. pt_known: array of __u64; a flow of a host's own from or to a port of a rule's,
  * of which nothing is to be looked at for a moment: a hash of its packets, and below it the jiffies of when it was so.
  */
@@ -555,8 +574,8 @@ enum ptrig_event_type {
 	PTRIG_EVENT_TAKEOVER = 3,
 	PTRIG_EVENT_MOVED = 4,
 	PTRIG_EVENT_ENDED = 5,
-	PTRIG_EVENT_REMADE =
-		6, /* a TCP session has got its entry again: remote:remote_port to wan:port. For the daemon */
+	PTRIG_EVENT_LIBERAL = 6, /* for the daemon: a TCP session's entry, of remote:remote_port to wan:port, is to let
+				    sequence numbers be: it has been made again, or will not see all packets */
 };
 
 /* pt_events: ring buffer records. */
@@ -570,11 +589,11 @@ struct ptrig_event {
 	__be32 old_host; /* takeover, moved: who held it before; refused: who holds it */
 	__be32 remote;
 	__be32 wan;
-	__be16 port; /* trigger port; remade: the WAN's */
+	__be16 port; /* trigger port; LIBERAL: the WAN's */
 	__u8 proto;
 	__u8 pad;
 	__u8 mac[6];
-	__be16 remote_port; /* remade */
+	__be16 remote_port; /* LIBERAL */
 	__u32 suppressed; /* before this one and not told: refusals of this rule; if this is no refusal, changes of its
 			     leases */
 	__u32 sessions;   /* ended: sessions that go on */

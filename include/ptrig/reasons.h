@@ -6,10 +6,11 @@
  *
  * kind: PASS      the packet goes on to the kernel as if ptrig were not there
  *       ENTRY     the packet goes on to the kernel as it is; conntrack has the session's entry and translates it
+ *       FAST      the packet is translated and sent on at once, as one before it was by the kernel
  *       AGAIN     the packet arrives once more by a LAN device, so that the kernel looks for its entry anew
  *       REWRITE   the packet leaves by the WAN, by another source port
  *       REDIRECT  sent out by another WAN than the one by which it was about to leave
- *       DROP      half changed and not to be finished
+ *       DROP      dropped: half changed and not to be finished, or forged
  *       GRANT     PASS, and a lease was granted, refreshed or moved by this packet
  *       REFUSE    PASS, and a lease was refused
  *       END       never a packet's reason: why a lease or a session ended
@@ -44,6 +45,7 @@
 	X(ENTRY_REFUSED, PASS, "conntrack took no entry for the session")                                              \
 	X(TO_TC, PASS, "left by XDP to TC")                                                                            \
 	X(FORWARDED, ENTRY, "of an established session")                                                               \
+	X(ACCELERATED, FAST, "of an established session, by the fast path")                                            \
 	X(OPENED, ENTRY, "opened a new session")                                                                       \
 	X(HALF_OPEN, ENTRY, "of a session that its host has not answered yet")                                         \
 	X(ESTABLISHED, ENTRY, "the host's first answer: the session is established")                                   \
@@ -59,6 +61,8 @@
 	X(UNTRANSLATED, PASS, "leaves by the WAN with its own address: no lease can be had by it")                     \
 	X(OTHER_WAN, REDIRECT, "a session's packet that was about to leave by another WAN: sent by its own")           \
 	X(FAILED, DROP, "the packet could not be rewritten")                                                           \
+	X(OUT_OF_WINDOW, DROP,                                                                                         \
+	  "a remote's RST or FIN that its host's acknowledgements do not fit, of a connection on the fast path")       \
 	X(CANDIDATE, PASS, "WAN egress looks at it: it may trigger a rule, or comes from an open port")                \
 	X(SPOOFED, PASS, "from the LAN with a source that is not its sender's")                                        \
 	X(FRESH, GRANT, "trigger of a lease that was refreshed this second")                                           \

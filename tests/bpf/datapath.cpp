@@ -50,7 +50,8 @@ void set_sizes(bpf_object *object, const Sizes &s) {
 							   {"pt_conns", s.conns},
 							   {"pt_hosts", s.hosts},
 							   {"pt_pending", s.conns},
-							   {"pt_fast", 2 * fast_buckets(s.sessions)}};
+							   {"pt_fast", 2 * fast_buckets(s.sessions)},
+							   {"pt_acks", PTRIG_ACKS_OF(fast_buckets(s.sessions))}};
 	bpf_map *map = nullptr;
 	bpf_object__for_each_map(map, object) {
 		if (const auto size = entries.find(bpf_map__name(map)); size != entries.end())
@@ -262,7 +263,8 @@ std::uint32_t Datapath::index_of(const std::string &dev) {
 	return found->second;
 }
 
-Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from) {
+Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,
+			    bool sent_on) {
 	Bytes out(frame.size() + 256);
 	__sk_buff skb{};
 	xdp_md xdp{};
@@ -276,9 +278,13 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 	} else {
 		skb.ifindex = index_of(dev);
 		skb.ingress_ifindex = from == kOwn ? 0 : index_of(from.empty() ? dev : from);
-		opts.ctx_in = &skb;
-		opts.ctx_size_in = sizeof(skb);
-		if (is_l3(dev))
+		skb.mark = marks.mark;
+		skb.priority = marks.priority;
+		skb.gso_size = marks.gso_size;
+		opts.ctx_in = opts.ctx_out = &skb;
+		opts.ctx_size_in = opts.ctx_size_out = sizeof(skb);
+		const bool leaves = hook == Hook::kWanOut || hook == Hook::kLanOut;
+		if (is_l3(dev) || (leaves && !sent_on))
 			fd = shims_.at({hook, is_l3(dev)}).fd();
 	}
 	opts.data_in = frame.data();
@@ -287,7 +293,7 @@ Datapath::Run Datapath::run(Hook hook, const std::string &dev, const Bytes &fram
 	opts.data_size_out = static_cast<std::uint32_t>(out.size());
 	check(bpf_prog_test_run_opts(fd, &opts), "test run");
 	out.resize(opts.data_size_out);
-	return {static_cast<std::int32_t>(opts.retval), std::move(out)};
+	return {static_cast<std::int32_t>(opts.retval), std::move(out), {skb.mark, skb.priority, skb.gso_size}};
 }
 
 Datapath::Timing Datapath::time(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from,

@@ -27,7 +27,7 @@ void PrintTo(enum ptrig_reason reason, std::ostream *out);
 
 namespace ptrig::test {
 
-enum class Kind { PASS, ENTRY, AGAIN, REWRITE, REDIRECT, DROP, GRANT, REFUSE, END };
+enum class Kind { PASS, ENTRY, FAST, AGAIN, REWRITE, REDIRECT, DROP, GRANT, REFUSE, END };
 Kind kind_of(enum ptrig_reason reason);
 const char *name_of(unsigned reason);
 
@@ -113,13 +113,22 @@ public:
 	/// Records of pt_events since the last call.
 	std::vector<ptrig_event> events();
 
+	/// What the kernel keeps beside a packet.
+	struct Marks {
+		std::uint32_t mark = 0, priority = 0;
+		std::uint32_t gso_size = 0; ///< not 0: merged of packets with so much payload each
+		bool operator==(const Marks &) const = default;
+	};
 	struct Run {
 		std::int32_t action;
 		Bytes packet;
+		Marks marks; ///< afterwards; TC only
 	};
+	Marks marks; ///< of the packets of the runs that follow
 	/// One run of a program over a frame on a device; the device's kind decides between the two forms of a TC
 	/// program. `from` is the device it came in by (WAN and LAN egress), kOwn if the gateway itself has sent it.
-	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from);
+	/// `sent_on`: the frame comes from the fast path, which has marked it for egress.
+	Run run(Hook hook, const std::string &dev, const Bytes &frame, const std::string &from, bool sent_on = false);
 	/// The same with the same frame `repeat` times in one call; how long each took.
 	struct Timing {
 		std::int32_t action;

@@ -13,7 +13,9 @@ namespace {
 
 std::int32_t wanted_action(Hook hook, Kind kind) {
 	const bool xdp = is_xdp(hook);
-	if (kind == Kind::AGAIN || kind == Kind::REDIRECT)
+	if (kind == Kind::FAST && xdp)
+		return XDP_REDIRECT;
+	if (kind == Kind::AGAIN || kind == Kind::REDIRECT || kind == Kind::FAST)
 		return TC_ACT_REDIRECT;
 	if (kind == Kind::DROP)
 		return xdp ? XDP_DROP : TC_ACT_SHOT;
@@ -81,7 +83,8 @@ void DatapathTest::check_run(Hook hook, enum ptrig_reason reason, const Bytes &i
 	const Kind kind = kind_of(reason);
 	EXPECT_NE(kind, Kind::END) << name_of(reason) << " is no packet's reason";
 	EXPECT_EQ(result.action, wanted_action(hook, kind)) << "the action for " << name_of(reason);
-	if (kind == Kind::REWRITE || kind == Kind::REDIRECT || kind == Kind::DROP || reason == PTRIG_SWAPPED_SYN)
+	if (kind == Kind::FAST || kind == Kind::REWRITE || kind == Kind::REDIRECT || kind == Kind::DROP ||
+	    reason == PTRIG_SWAPPED_SYN)
 		return;
 	EXPECT_TRUE(result.packet == in) << name_of(reason)
 					 << " must leave the packet as it is: " << ::testing::PrintToString(Packet(in))
@@ -124,6 +127,17 @@ enum ptrig_reason DatapathTest::from_wan(const std::string &wan, const Packet &i
 	const auto reason = run(Hook::kWanIn, wan, in, out);
 	if (out && reason != PTRIG_REASON_COUNT && kind_of(reason) == Kind::ENTRY)
 		*out = by_entry(in, wan, false, lan);
+	return reason;
+}
+
+enum ptrig_reason DatapathTest::to_host(const Packet &in, Packet *out, const std::string &wan, const std::string &lan) {
+	Packet left;
+	const auto reason = from_wan(wan, in, &left, lan);
+	if (reason != PTRIG_REASON_COUNT && kind_of(reason) == Kind::ENTRY) {
+		EXPECT_EQ(run(Hook::kLanOut, lan, left, nullptr, wan), PTRIG_NO_ANSWER);
+	}
+	if (out)
+		*out = left;
 	return reason;
 }
 

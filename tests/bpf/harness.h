@@ -105,6 +105,9 @@ protected:
 	enum ptrig_reason wan_in(const Packet &in, Packet *out = nullptr) { return from_wan("wan0", in, out, "lan0"); }
 	enum ptrig_reason from_wan(const std::string &wan, const Packet &in, Packet *out = nullptr,
 				   const std::string &lan = "lan0");
+	/// The same, and LAN egress sees it leave, unless it takes the fast path.
+	enum ptrig_reason to_host(const Packet &in, Packet *out = nullptr, const std::string &wan = "wan0",
+				  const std::string &lan = "lan0");
 	enum ptrig_reason wan_out(const Packet &in) { return run(Hook::kWanOut, "wan0", in, nullptr, "lan0"); }
 	enum ptrig_reason lan_out(const Packet &in) { return run(Hook::kLanOut, "lan0", in, nullptr, "wan0"); }
 
@@ -133,6 +136,16 @@ protected:
 	void age_sessions(nanoseconds by);
 	/// The gateway knows this MAC address for a LAN address, until the test is over.
 	void knows(const std::string &address, const std::string &mac);
+	/// Lets every interface take part in the fast path; `xdp`: lan0 and wan0 by XDP, with a program attached to
+	/// them, as their drivers want it.
+	void with_fast(bool xdp);
+	void without_xdp();
+	/// All permissions were given that much longer ago.
+	void age_fast(nanoseconds by);
+	/// The ways of pt_fast that are somebody's.
+	std::vector<ptrig_fast> fast_ways() const;
+	/// With what the fast path has counted since.
+	ptrig_session with_counts(ptrig_session session) const;
 	/// The next packet is the one a second that is looked at.
 	void look_due() { age_session(seconds(1)); }
 
@@ -154,6 +167,7 @@ protected:
 private:
 	void check_usage(const std::vector<Pair> &pairs) const;
 	void check_ports(const std::vector<Pair> &pairs) const;
+	void check_ways(const std::vector<Pair> &pairs) const;
 	void check_entries(const std::vector<Pair> &pairs) const;
 	enum ptrig_reason moved(const std::vector<std::uint64_t> &before) const;
 	Datapath *dp_ = nullptr;

@@ -56,6 +56,16 @@ void DatapathTest::check_entries(const std::vector<Pair> &pairs) const {
 	}
 }
 
+void DatapathTest::check_ways(const std::vector<Pair> &pairs) const {
+	std::set<std::uint32_t> ways;
+	for (const Pair &pair : pairs)
+		for (const ptrig_session *half : {&pair.lan, &pair.wan}) {
+			EXPECT_TRUE(!half->fast || ways.insert(half->fast).second) << "two directions, one way";
+			EXPECT_FALSE(half->fast && pair.halfopen) << "permission before an answer";
+		}
+	EXPECT_EQ(fast_ways().size(), ways.size()) << "ways in use";
+}
+
 void DatapathTest::check_ports(const std::vector<Pair> &pairs) const {
 	std::map<std::uint32_t, std::uint32_t> by_port;
 	for (const Pair &pair : pairs) {
@@ -127,6 +137,7 @@ void DatapathTest::check_books() const {
 		EXPECT_EQ(host.sessions + host.leases + host.conns, 0U) << "a host that is not counted";
 	check_usage(pairs);
 	check_ports(pairs);
+	check_ways(pairs);
 	check_entries(pairs);
 }
 

@@ -7,7 +7,9 @@
 #include <map>
 
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_link.h>
 
 #include "loader/port_bits.h"
 #include "loader/program.h"
@@ -202,6 +204,64 @@ void DatapathTest::age_lease(const std::string &rule, nanoseconds by, const std:
 				static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000);
 		},
 		remote);
+}
+
+void DatapathTest::with_fast(bool xdp) {
+	static const Fd pass = xdp_pass();
+	dp_->memory<ptrig_state>("pt_state")[0].fast = 1;
+	const std::uint32_t fast = PTRIG_IFACE_FAST_IN | PTRIG_IFACE_FAST_OUT;
+	for (const std::string dev : {"lan0", "lan1", "wan0", "wan1", "tunl", "tunw"})
+		interface(dev, (dev.find('l') == std::string::npos ? PTRIG_IFACE_WAN : PTRIG_IFACE_LAN) | fast |
+				       (dev.starts_with("tun") ? PTRIG_IFACE_L3 : 0));
+	if (!xdp)
+		return;
+	auto devs = dp_->map<std::uint32_t, std::uint32_t>("pt_devs");
+	for (const std::string dev : {"lan0", "wan0"}) {
+		interface(dev, (dev == "lan0" ? PTRIG_IFACE_LAN : PTRIG_IFACE_WAN) | fast | PTRIG_IFACE_XDP |
+				       PTRIG_IFACE_XDP_IN);
+		must(devs.update(ifindex(dev), ifindex(dev)));
+		const int index = static_cast<int>(ifindex(dev));
+		if (const int rc = bpf_xdp_attach(index, pass.get(), XDP_FLAGS_DRV_MODE, nullptr); rc < 0)
+			throw std::runtime_error("attach XDP to " + dev + ": " + std::strerror(-rc));
+	}
+}
+
+void DatapathTest::without_xdp() {
+	for (const std::string dev : {"lan0", "wan0"})
+		if (in_world())
+			bpf_xdp_detach(static_cast<int>(ifindex(dev)), XDP_FLAGS_DRV_MODE, nullptr);
+}
+
+void DatapathTest::age_fast(nanoseconds by) {
+	const auto ticks = static_cast<std::uint32_t>(by.count() / 1000000 * tick_hz().value() / 1000) + 1;
+	const auto buckets = dp_->fast();
+	for (std::size_t i = 0; i < buckets.size(); i++)
+		for (ptrig_fast &way : buckets[i].way)
+			way.until -= way.until ? ticks : 0;
+	const auto hops = dp_->memory<ptrig_hop>("pt_hops");
+	for (std::size_t i = 0; i < hops.size(); i++)
+		hops[i].until -= hops[i].oif ? ticks : 0;
+}
+
+std::vector<ptrig_fast> DatapathTest::fast_ways() const {
+	const auto buckets = dp_->fast();
+	std::vector<ptrig_fast> used;
+	for (std::size_t i = 0; i < buckets.size(); i++)
+		for (const ptrig_fast &way : buckets[i].way)
+			if (way.to)
+				used.push_back(way);
+	return used;
+}
+
+ptrig_session DatapathTest::with_counts(ptrig_session session) const {
+	if (!session.fast)
+		return session;
+	const auto buckets = dp_->fast();
+	const std::uint32_t way = session.fast - 1;
+	const std::uint64_t more = buckets[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].count - session.folded;
+	session.packets += more >> PTRIG_FAST_BYTES_BITS;
+	session.bytes += more & ((std::uint64_t{1} << PTRIG_FAST_BYTES_BITS) - 1);
+	return session;
 }
 
 std::vector<Pair> DatapathTest::sessions() const {

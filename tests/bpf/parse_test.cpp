@@ -73,23 +73,27 @@ TEST_F(Parse, HeaderLength) {
 	everywhere(Ip4{.src = kRemote, .dst = kWan, .version = 0} / kKnock, PTRIG_MALFORMED);
 }
 
+// From a trigger port to an open one: others are not looked at.
+const Udp kUdp{.sport = 5060, .dport = 16384};
+
 TEST_F(Parse, TotalLength) {
 	for (const std::uint16_t total : {0, 19, 20, 27, 37, 65535})
-		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / kKnock / "12345678", PTRIG_MALFORMED);
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / kUdp / "12345678", PTRIG_MALFORMED);
 	for (const std::uint16_t total : {20, 39})
-		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / Tcp{} / "12345678", PTRIG_MALFORMED);
+		everywhere(Ip4{.src = kRemote, .dst = kWan, .total = total} / Tcp{.sport = 6667} / "12345678",
+			   PTRIG_MALFORMED);
 }
 
 TEST_F(Parse, UdpLength) {
 	for (const std::uint16_t length : {0, 7, 17, 65535})
-		everywhere(kRemoteToWan / Udp{.sport = 7000, .dport = 16384, .length = length} / "12345678",
+		everywhere(kRemoteToWan / Udp{.sport = 5060, .dport = 16384, .length = length} / "12345678",
 			   PTRIG_MALFORMED);
 }
 
 TEST_F(Parse, TcpDataOffset) {
 	for (std::uint8_t offset = 0; offset < 5; offset++)
-		everywhere(kRemoteToWan / Tcp{.offset = offset} / Fill{40}, PTRIG_MALFORMED);
-	everywhere(kRemoteToWan / Tcp{.offset = 6}, PTRIG_MALFORMED); // longer than the packet
+		everywhere(kRemoteToWan / Tcp{.sport = 6667, .offset = offset} / Fill{40}, PTRIG_MALFORMED);
+	everywhere(kRemoteToWan / Tcp{.sport = 6667, .offset = 6}, PTRIG_MALFORMED); // longer than the packet
 }
 
 TEST_F(Parse, LaterFragments) {

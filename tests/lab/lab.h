@@ -61,6 +61,12 @@ protected:
 	std::string lan_device() const { return xdp() ? "lan1if" : "br0"; } ///< where lan1 comes in
 	/// As `status` has it: xdp, tc or waiting.
 	std::string datapath_of(const std::string &device) const;
+	/// What the fast path repeats is not decided on any more: permission lasts a second.
+	void let_permissions_end() const { std::this_thread::sleep_for(std::chrono::milliseconds(1100)); }
+	/// Does it fail in the end? What is forbidden now goes on for as long as permission lasts.
+	static bool ends(const std::function<bool()> &works) {
+		return eventually(std::chrono::seconds(5), [&] { return !works(); });
+	}
 	std::string mac_of(const NetNs &host, const std::string &device = "eth0") const;
 	/// Lines for ip -batch. The network is then no longer as it was, and ends with the story.
 	void ip(const NetNs &where, const std::string &commands);

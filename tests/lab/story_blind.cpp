@@ -176,6 +176,7 @@ TEST_P(Blind, AForgedArpReplyEndsNothing) {
 	EXPECT_EQ(who_gets_udp(kOpen + 1, {kRemote2, 0}), "gateway") << "nothing new begins";
 	EXPECT_EQ(counter("stranger"), 1U);
 	believes(own);
+	let_permissions_end(); // to the other machine
 	while (udp_receive(host, 0ms) || udp_receive(host_beside, 0ms)) {
 	}
 	EXPECT_TRUE(talk(remote_beside, host_beside, {kWan, kDnat})) << "the kernel's DNAT";

@@ -117,8 +117,7 @@ TEST_P(Network, LanInterfaceRemovedAndMadeAgain) {
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 	expect_served_by_a_lan_made_again(daemon);
 	// TC serves it a moment before XDP is attached.
-	EXPECT_TRUE(eventually(15s, [&] { return datapath_of(lan_device()) == std::string("kernel"); }))
-		<< daemon.err();
+	EXPECT_TRUE(eventually(15s, [&] { return datapath_of(lan_device()) == GetParam(); })) << daemon.err();
 	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan1(), 6000)));
 }
 
@@ -137,7 +136,7 @@ TEST_P(Network, WanInterfaceRemovedAndMadeAgain) {
 	EXPECT_TRUE(eventually(15s, [&] {
 		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
 	})) << daemon.err();
-	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("wan0") == std::string("kernel"); })) << daemon.err();
+	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("wan0") == GetParam(); })) << daemon.err();
 }
 
 TEST_P(Network, LinkDownAndUp) {
@@ -186,8 +185,7 @@ TEST_P(Network, InterfaceThatAppearsLaterIsAttached) {
 	ip(lan9, "addr add 192.168.79.9/24 dev eth0\nlink set eth0 up\nroute add default via 192.168.79.1\n");
 	must(lan9, {"ethtool", "-K", "eth0", "tx", "off", "gro", "on"});
 	nft("add rule inet lab forward iifname lan9if oifname wan0 accept\n");
-	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("lan9if") == std::string("kernel"); }))
-		<< datapath_of("lan9if");
+	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("lan9if") == GetParam(); })) << datapath_of("lan9if");
 	ASSERT_TRUE(eventually(15s, [&] { return try_trigger(lan9, {kRemote1, 4000}, {}, 100ms).has_value(); }));
 	EXPECT_EQ(leases("game").at(0).at("host"), "192.168.79.9");
 	EXPECT_TRUE(talk(udp_socket(wan(), {kRemote2, 0}), udp_on(lan9, 6000)));
@@ -201,10 +199,9 @@ TEST_P(Network, WithoutAnyLanItIsWaitedFor) {
 	ASSERT_EQ(ptrig({"up"}).status, 0);
 	Process &daemon = run_daemon();
 	EXPECT_EQ(datapath_of(lan_device()), "waiting");
-	EXPECT_EQ(datapath_of("wan0"), "kernel");
+	EXPECT_EQ(datapath_of("wan0"), GetParam());
 	ip(gw(), "link set later name " + lan_device() + "\nlink set " + lan_device() + " up\n");
-	EXPECT_TRUE(eventually(20s, [&] { return datapath_of(lan_device()) == std::string("kernel"); }))
-		<< daemon.err();
+	EXPECT_TRUE(eventually(20s, [&] { return datapath_of(lan_device()) == GetParam(); })) << daemon.err();
 	EXPECT_TRUE(eventually(20s, [&] {
 		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
 	})) << daemon.err();
@@ -241,7 +238,7 @@ TEST_P(Network, RenamedInterfaceIsFollowedOrWaitedFor) {
 	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("wan0") == "waiting"; })) << datapath_of("wan0");
 	ip(gw(),
 	   "link set wan9 down\nlink set wan9 name wan0\nlink set wan0 up\nroute replace default via 203.0.113.10\n");
-	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("wan0") == std::string("kernel"); }));
+	EXPECT_TRUE(eventually(15s, [&] { return datapath_of("wan0") == GetParam(); }));
 	EXPECT_TRUE(eventually(15s, [&] {
 		return try_trigger(lan1(), {kRemote1, 4000}, {}, 100ms) && who_gets_udp(6000) == "lan1";
 	}));
@@ -258,6 +255,7 @@ TEST_P(Network, ForeignFilterAndClsactSurvive) {
 	};
 	ASSERT_TRUE(foreign());
 	up(game());
+	EXPECT_EQ(datapath_of("wan0"), "kernel") << "the fast path would pass over it";
 	EXPECT_TRUE(foreign());
 	trigger(lan1());
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
@@ -301,14 +299,23 @@ TEST_P(Network, AProgramThatWasDetachedIsPutBack) {
 	EXPECT_EQ(who_gets_udp(6000), "lan1");
 }
 
-TEST_P(Network, ATakenXdpSlotIsLeftAlone) {
+TEST_P(Network, TakenXdpSlotIsRefusedOrLeftToTc) {
 	start_afresh();
 	const Fd program = attach_foreign_xdp("wan0");
-	up(game());
-	EXPECT_EQ(datapath_of("wan0"), "kernel");
-	trigger(lan1());
-	EXPECT_EQ(who_gets_udp(6000), "lan1");
-	EXPECT_EQ(ptrig({"down"}).status, 0);
+	if (xdp()) {
+		write(kConfig, config(game()));
+		const Output output = ptrig({"up"});
+		EXPECT_EQ(output.status, 1);
+		EXPECT_NE(output.err.find("wan0"), std::string::npos) << output.err;
+		EXPECT_NE(output.err.find("XDP"), std::string::npos) << output.err;
+		EXPECT_EQ(ptrig({"status"}).status, 3) << "nothing half up";
+	} else {
+		up(game(), "datapath = 'auto'");
+		EXPECT_EQ(datapath_of("wan0"), "tc");
+		trigger(lan1());
+		EXPECT_EQ(who_gets_udp(6000), "lan1");
+		EXPECT_EQ(ptrig({"down"}).status, 0);
+	}
 	EXPECT_NE(must(gw(), {"ip", "-d", "link", "show", "dev", "wan0"}).find("name foreign"), std::string::npos)
 		<< "the foreign program was displaced";
 }
@@ -316,7 +323,7 @@ TEST_P(Network, ATakenXdpSlotIsLeftAlone) {
 TEST_P(Network, AutoDoesNotChooseXdpOnVeth) {
 	up(game(), "datapath = 'auto'");
 	for (const std::string &device : {std::string("wan0"), lan_device()})
-		EXPECT_EQ(datapath_of(device), "kernel") << device << ": its checksums are unfinished";
+		EXPECT_EQ(datapath_of(device), "tc") << device << ": its checksums are unfinished";
 }
 
 TEST_P(Network, RpFilterMakesNoDifference) {

@@ -1,5 +1,7 @@
 // The gateway's forward chain has the last word on triggered traffic: schedules, forbidden destinations and blocklists
 // hold for sessions and for a host's own packets from an open port, and what they drop keeps no lease alive.
+#include <cstdio>
+
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -58,8 +60,8 @@ TEST_P(Policy, WhatAHostSendsEndsWithItsBedtime) {
 	ASSERT_TRUE(own_tcp(lan1(), 6005, {kRemote3, 7777}));
 
 	in_front({from_host()});
-	EXPECT_FALSE(udp_goes_out(sessions, short_wait()));
-	EXPECT_FALSE(tcp_goes_out(sessions, short_wait()));
+	EXPECT_TRUE(ends([&] { return udp_goes_out(sessions, short_wait()); }));
+	EXPECT_TRUE(ends([&] { return tcp_goes_out(sessions, short_wait()); }));
 	EXPECT_TRUE(udp_comes_in(sessions)) << "which no rule forbids";
 	EXPECT_FALSE(own_udp(lan1(), 6005, {kRemote3, 7777}, short_wait())) << "a flow of the host's own";
 	EXPECT_FALSE(own_udp(lan1(), 6006, {kRemote3, 7777}, short_wait())) << "a new one";
@@ -78,8 +80,8 @@ TEST_P(Policy, WhatARemoteSendsEndsWithTheHostsBedtime) {
 	ASSERT_TRUE(run_both_ways(sessions)) << "before bedtime";
 
 	in_front({to_host()});
-	EXPECT_FALSE(udp_comes_in(sessions, short_wait()));
-	EXPECT_FALSE(tcp_comes_in(sessions, short_wait()));
+	EXPECT_TRUE(ends([&] { return udp_comes_in(sessions, short_wait()); }));
+	EXPECT_TRUE(ends([&] { return tcp_comes_in(sessions, short_wait()); }));
 	EXPECT_EQ(who_gets_udp(6001, {kRemote3, 0}), "nobody") << "a new session";
 	EXPECT_EQ(who_gets_tcp(6001, {kRemote3, 0}), "nobody");
 
@@ -216,8 +218,8 @@ TEST_P(Policy, ABlocklistHoldsForRunningSessions) {
 	ASSERT_TRUE(run_both_ways(good));
 
 	nft("add element inet lab bad { " + kRemote2 + " }\n");
-	EXPECT_FALSE(udp_comes_in(bad, short_wait()));
-	EXPECT_FALSE(tcp_comes_in(bad, short_wait()));
+	EXPECT_TRUE(ends([&] { return udp_comes_in(bad, short_wait()); }));
+	EXPECT_TRUE(ends([&] { return tcp_comes_in(bad, short_wait()); }));
 	EXPECT_EQ(who_gets_udp(6001, {kRemote2, 0}), "nobody") << "a new session";
 	EXPECT_EQ(who_gets_tcp(6001, {kRemote2, 0}), "nobody");
 	EXPECT_TRUE(run_both_ways(good)) << "who is not on the list";
@@ -230,21 +232,39 @@ TEST_P(Policy, ABlocklistHoldsForRunningSessions) {
 }
 
 /// A classful scheduler at the WAN or the LAN goes by it, as for every packet that the kernel forwards.
-TEST_P(Policy, ASessionsPacketsHaveThePriorityOfTheirTypeOfService) {
-	constexpr int kLowDelay = 0x10, kPackets = 5;
-	constexpr const char *kInteractive = "meta priority 0:6";
+TEST_P(Policy, AClassfulSchedulerSeesThePriorityOfASessionsPackets) {
+	constexpr unsigned kPackets = 5;
+	start_afresh();
+	for (const std::string &device : {std::string("wan0"), lan_device()}) {
+		tc({"qdisc", "replace", "dev", device, "root", "handle", "1:", "htb", "default", "1"});
+		for (const char *id : {"1:1", "1:2"})
+			tc({"class", "add", "dev", device, "parent", "1:", "classid", id, "htb", "rate", "1gbit"});
+	}
+	const auto seen = [&](const std::string &device, const std::string &id) {
+		const std::string shown = must(gw(), {"tc", "-s", "class", "show", "dev", device});
+		unsigned bytes = 0, packets = 0;
+		const std::size_t at = shown.find(" Sent ", shown.find("class htb " + id + " "));
+		if (at == std::string::npos || std::sscanf(&shown[at], " Sent %u bytes %u pkt", &bytes, &packets) != 2)
+			ADD_FAILURE() << "no class " << id << " in " << shown;
+		return packets;
+	};
 	up(game());
 	trigger(lan1());
 	const Sessions sessions = begin_sessions(lan1(), kRemote2);
-	const PacketCount count(gw(), "postrouting priority 300;", kInteractive);
+	const auto of_class = [&](const std::string &id) {
+		const unsigned wan_before = seen("wan0", id), lan_before = seen(lan_device(), id);
+		for (unsigned i = 0; i < kPackets; i++)
+			EXPECT_TRUE(run_both_ways(sessions));
+		return std::pair(seen("wan0", id) - wan_before, seen(lan_device(), id) - lan_before);
+	};
 	ASSERT_TRUE(run_both_ways(sessions));
-	EXPECT_EQ(count.udp() + count.tcp(), 0U) << "without a type of service";
-	for (const Fd *end : {&sessions.udp, &sessions.udp_host, &sessions.tcp, &sessions.tcp_host})
-		ASSERT_EQ(setsockopt(end->get(), IPPROTO_IP, IP_TOS, &kLowDelay, sizeof(kLowDelay)), 0);
-	for (int i = 0; i < kPackets; i++)
-		ASSERT_TRUE(run_both_ways(sessions));
-	EXPECT_EQ(count.udp(), 2U * kPackets);
-	EXPECT_GE(count.tcp(), 2U * kPackets);
+	EXPECT_EQ(of_class("1:2"), std::pair(0U, 0U));
+	in_front({"meta priority set 1:2"});
+	let_permissions_end(); // they repeat what was before
+	const auto [by_wan, by_lan] = of_class("1:2");
+	EXPECT_GE(by_wan, 2 * kPackets) << "UDP and TCP";
+	EXPECT_GE(by_lan, 2 * kPackets);
+	EXPECT_GT(counter("accelerated"), 0U) << "and some of them went by the fast path";
 }
 
 } // namespace lab

@@ -52,6 +52,8 @@ TEST_P(ProgramsLoad, Iperf3) {
 	expect_all_flows();
 	ip(gw(), ""); // the hosts' devices are no longer as they were
 	for (const char *off : {"tso", "gso", "gro", "tx", "rx"}) {
+		if (xdp() && off == std::string("gro"))
+			continue; // without it a veth takes no redirected frames, and no daemon is there to see it
 		SCOPED_TRACE("without " + std::string(off) + " and what is before it");
 		for (const NetNs *host : {&lan1(), &wan()})
 			must(*host, {"ethtool", "-K", "eth0", off, "off"});

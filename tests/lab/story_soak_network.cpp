@@ -145,7 +145,7 @@ TEST_P(Soak, InterfacesComeAndGo) {
 					       }))
 				<< name << ", round " << i << ": " << daemon.err();
 			outages.add(since);
-			await("kernel");
+			await(GetParam());
 		}
 		told += std::string(told.empty() ? "" : "; ") + name + " " + outages.say();
 	}

@@ -143,6 +143,7 @@ race_cpu Driver::counts() const {
 		for (unsigned i = 0; i < RACE_HOOKS; i++)
 			sum.frames[i] += cpu.frames[i];
 		sum.led += cpu.led;
+		sum.accelerated += cpu.accelerated;
 		sum.swapped += cpu.swapped;
 		sum.stalls += cpu.stalls;
 		sum.made += cpu.made;

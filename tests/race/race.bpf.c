@@ -51,6 +51,8 @@ struct race_bytes {
 	};
 } __attribute__((packed));
 
+#define RACE_SENT_ON 3 /* PACKET_OTHERHOST: so the fast path marks what it sends on */
+
 /* xorshift64 */
 static __always_inline __u32 race_random(struct race_cpu *c) {
 	c->random ^= c->random << 13;
@@ -148,7 +150,7 @@ static __noinline void race_answered(struct __sk_buff *skb, const struct pt_tupl
 static __noinline void race_arrived(struct __sk_buff *skb, struct race_cpu *c) {
 	const struct race_frame *sent = &c->sent;
 	struct pt_tuple t = race_pt_tuple(&sent->t);
-	struct race_frame next = {.proto = sent->proto};
+	struct race_frame next = {.proto = sent->proto}, leaves = next;
 	struct pt_entry e;
 
 	if (!pt_entry_look(skb, &t, sent->proto, &e)) {
@@ -180,6 +182,15 @@ static __noinline void race_arrived(struct __sk_buff *skb, struct race_cpu *c) {
 
 	if (wrong != RACE_RIGHT)
 		race_tell(sent, wrong, &next.t);
+	if (sent->hook == RACE_WAN_IN && race_once_in(c, 2)) { /* it leaves to its host */
+		leaves.t.saddr = e.reply.daddr;
+		leaves.t.sport = e.reply.dport;
+		leaves.t.daddr = e.reply.saddr;
+		leaves.t.dport = e.reply.sport;
+		leaves.flags = sent->flags;
+		leaves.hook = RACE_LAN_OUT;
+		race_push(&c->to_lan, &leaves);
+	}
 	next.flags = race_answer_flags(c);
 	next.hook = RACE_LAN_IN;
 	race_push(&c->to_lan, &next);
@@ -203,6 +214,25 @@ static __noinline void race_swapped(struct race_cpu *c, const struct race_tuple 
 		race_tell(sent, RACE_WRONG_SOURCE, now);
 }
 
+/* The fast path has sent this packet on: as its session's, to or from a host that asked for its port. */
+static __noinline void race_accelerated(struct race_cpu *c, const struct race_tuple *now) {
+	struct race_frame *sent = &c->sent;
+	enum race_wrong wrong;
+
+	c->accelerated++;
+	if (sent->hook == RACE_WAN_IN)
+		wrong = now->saddr != sent->t.saddr || now->sport != sent->t.sport
+				? RACE_CHANGED
+				: race_led(now->daddr, now->dport, sent->t.dport);
+	else
+		wrong = sent->hook != RACE_LAN_IN || now->daddr != sent->t.daddr || now->dport != sent->t.dport ||
+					now->saddr != race_wan_address
+				? RACE_CHANGED
+				: race_led(sent->t.saddr, sent->t.sport, now->sport);
+	if (wrong != RACE_RIGHT)
+		race_tell(sent, wrong, now);
+}
+
 /* The last frame, after its program. */
 static __noinline void race_judge(struct __sk_buff *skb, struct race_cpu *c) {
 	struct race_tuple now = {};
@@ -216,6 +246,8 @@ static __noinline void race_judge(struct __sk_buff *skb, struct race_cpu *c) {
 	if (!race_same(&now, &c->left)) {
 		if (c->sent.hook == RACE_WAN_OUT)
 			race_swapped(c, &now);
+		else if (skb->pkt_type == RACE_SENT_ON)
+			race_accelerated(c, &now);
 		else
 			race_tell(&c->sent, RACE_CHANGED, &now);
 		return;
@@ -338,6 +370,7 @@ static __always_inline int race_step(struct __sk_buff *skb, bool lan) {
 	if (c->sent.flush && race_once_in(c, 32)) /* a flush, an early drop, its time is over */
 		pt_entry_forget(skb, &t, c->sent.proto);
 	race_write(skb, &c->sent, &c->left);
+	bpf_skb_change_type(skb, 0); /* PACKET_HOST: the fast path changes it */
 	skb->cb[1] = 1;
 	__u32 hook = c->sent.hook;
 

@@ -93,6 +93,7 @@ void Race::SetUp() {
 		return;
 	if (cpus_.size() < 2)
 		GTEST_SKIP() << "needs two CPUs";
+	with_fast(false);
 	knows(kStranger, kHostMac);
 	std::vector<race_machine> machines;
 	for (const Machine &machine : kMachines) {

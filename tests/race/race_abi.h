@@ -52,6 +52,7 @@ struct race_cpu {
 	__u64 random;
 	__u64 frames[RACE_HOOKS]; /* sent through this program */
 	__u64 led;                /* entries looked at that lead a remote's packet to a host */
+	__u64 accelerated;        /* packets that the fast path has sent on */
 	__u64 swapped;            /* packets that left by another port than they came with */
 	__u64 stalls;             /* interrupts that took their time */
 	__u64 made;               /* by race_forget: entries made, to be forgotten */

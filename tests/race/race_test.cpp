@@ -33,9 +33,10 @@ constexpr std::uint32_t kStallsPerSecond = 4000;
 
 /// What the suite is about: inserts, promotions, ends, entries made and made again, swaps, leases that change hands.
 constexpr enum ptrig_reason kWanted[] = {
-	PTRIG_OPENED,  PTRIG_ESTABLISHED, PTRIG_FORWARDED,  PTRIG_HALF_OPEN,      PTRIG_SESSION_ENDED, PTRIG_REMADE,
-	PTRIG_SWAPPED, PTRIG_SWAPPED_SYN, PTRIG_GRANTED,    PTRIG_TAKEN_OVER,     PTRIG_MOVED,         PTRIG_PENDING,
-	PTRIG_HEARD,   PTRIG_LEASES_FULL, PTRIG_FLOW_KNOWN, PTRIG_HAIRPIN_OPENED,
+	PTRIG_OPENED,        PTRIG_ESTABLISHED,    PTRIG_FORWARDED, PTRIG_ACCELERATED, PTRIG_HALF_OPEN,
+	PTRIG_SESSION_ENDED, PTRIG_REMADE,         PTRIG_SWAPPED,   PTRIG_SWAPPED_SYN, PTRIG_GRANTED,
+	PTRIG_TAKEN_OVER,    PTRIG_MOVED,          PTRIG_PENDING,   PTRIG_HEARD,       PTRIG_LEASES_FULL,
+	PTRIG_FLOW_KNOWN,    PTRIG_HAIRPIN_OPENED,
 };
 
 TEST_F(Race, NothingIsLeftAndNothingIsAnothers) {
@@ -56,10 +57,11 @@ TEST_F(Race, NothingIsLeftAndNothingIsAnothers) {
 	}
 	const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 	const race_cpu counts = driver().counts();
-	std::printf("%llu rounds, %.1f s, %.0f frames/s, led %llu, swapped %llu, stalls %llu%s\n",
+	std::printf("%llu rounds, %.1f s, %.0f frames/s, led %llu, accelerated %llu, swapped %llu, stalls %llu%s\n",
 		    static_cast<unsigned long long>(round), seconds, static_cast<double>(sent) / seconds,
-		    static_cast<unsigned long long>(counts.led), static_cast<unsigned long long>(counts.swapped),
-		    static_cast<unsigned long long>(counts.stalls), stalls ? "" : " (none to be had)");
+		    static_cast<unsigned long long>(counts.led), static_cast<unsigned long long>(counts.accelerated),
+		    static_cast<unsigned long long>(counts.swapped), static_cast<unsigned long long>(counts.stalls),
+		    stalls ? "" : " (none to be had)");
 	for (const enum ptrig_reason reason : kWanted) {
 		const auto times = static_cast<unsigned long long>(dp().counter(reason));
 		std::printf("%s %llu ", name_of(reason), times);

@@ -206,7 +206,7 @@ TEST(Check, NoLanInterface) {
 
 TEST(Check, MapsOfMoreThan256MiB) {
 	expect_one("max_sessions = 1048576\n", "f: ", "MiB of kernel memory (max_sessions 1048576, ");
-	expect_none("max_sessions = 524288\n");
+	expect_none("max_sessions = 458752\n");
 	CheckFacts many_cpus;
 	many_cpus.possible_cpus = 256;
 	expect_one("max_rules = 65536\n", "f: ", "max_rules 65536)", many_cpus);

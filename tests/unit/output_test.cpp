@@ -225,7 +225,8 @@ TEST(Rows, StatusAsJson) {
 	EXPECT_TRUE(json["daemon"].is_null());
 	EXPECT_EQ(json["wan"][0]["datapath"], "waiting");
 	EXPECT_EQ(json["lan"][0],
-		  Json::parse(R"({"name":"br0","ifindex":3,"datapath":"tc","addresses":["192.168.77.1/24"]})"));
+		  Json::parse(
+			  R"({"name":"br0","ifindex":3,"datapath":"tc","why":null,"addresses":["192.168.77.1/24"]})"));
 	EXPECT_EQ(json["limits"]["leases"], (Json{{"used", 1}, {"max", 8192}}));
 	EXPECT_EQ(json["counters"], (Json{{"forwarded", 7}}));
 	EXPECT_EQ(json["mended"], 2);

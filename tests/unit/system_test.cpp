@@ -395,7 +395,7 @@ TEST(Warnings, ShapingOnlyWhereThereIsXdp) {
 	facts.xdp = {"wan0"};
 	facts.shaping["wan0"].egress.clear();
 	EXPECT_NE(warning(facts).find("redirected to ifb0"), std::string::npos);
-	for (const char *kind : {"htb", "tbf", "cake", "hfsc"}) {
+	for (const char *kind : {"htb", "tbf", "cake", "hfsc", "prio", "netem", "drr", "one_of_tomorrow"}) {
 		EXPECT_TRUE(is_shaping(kind)) << kind;
 	}
 	for (const char *kind : {"fq_codel", "fq", "mq", "noqueue", "pfifo_fast", "clsact"}) {
