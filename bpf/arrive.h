@@ -7,7 +7,6 @@
 #define PT_ARRIVE_H
 
 #include "answer.h"
-#include "trigger.h"
 
 #define PT_WINDOW_LEAST 65535 /* of a host, where conntrack has not seen a larger one */
 

@@ -21,6 +21,13 @@ struct pt_flow {
 	bool looked;  /* the scratch holds what conntrack said of this packet */
 };
 
+/* pt_who() of any packet. A frame without an Ethernet header is from whoever is at that interface. */
+static __always_inline __be32 pt_flow_who(struct __sk_buff *skb, __u32 l3, __u32 side, __be32 saddr) {
+	const struct ethhdr *eth = l3 ? pt_packet_eth(skb) : NULL;
+
+	return eth ? pt_who(eth, skb->ifindex, side, saddr) : saddr ^ pt_mix(cfg_hash_seed, skb->ifindex);
+}
+
 /* What conntrack says of this packet, where it is kept for the steps that follow. */
 static __always_inline struct pt_entry *pt_flow_scratch(void) {
 	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);

@@ -11,11 +11,9 @@
 
 /* In which of pt_known's words, and what must stand in its upper half; 0: this packet may begin or end something. */
 static __always_inline __u64 pt_known_hash(struct __sk_buff *skb, const struct pt_flow *f) {
-	const struct ethhdr *eth = f->l3 ? pt_packet_eth(skb) : NULL;
 	const struct pt_pkt *p = &f->p;
 	struct pt_fast_key key = {
-		.who = eth ? pt_who(eth, skb->ifindex, f->side, p->saddr)
-			   : p->saddr ^ pt_mix(cfg_hash_seed, skb->ifindex),
+		.who = pt_flow_who(skb, f->l3, f->side, p->saddr),
 		.daddr = p->daddr,
 		.sport = p->sport,
 		.dport = p->dport,

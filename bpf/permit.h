@@ -15,13 +15,6 @@
 #define PT_FAST_REST_TICKS 2     /* how long a way is nobody's before the next session gets it */
 #define PT_PERMIT_LOOKS 20000ULL /* packets a second that all permissions together may cost */
 
-/* Whose frames may a direction's be? A frame without an Ethernet header is from whoever is at that interface. */
-static __always_inline __be32 pt_permit_who(struct __sk_buff *skb, __u32 l3, __u32 side, __be32 saddr) {
-	const struct ethhdr *eth = l3 ? pt_packet_eth(skb) : NULL;
-
-	return eth ? pt_who(eth, skb->ifindex, side, saddr) : saddr ^ pt_mix(cfg_hash_seed, skb->ifindex);
-}
-
 /* Has IPsec protected this packet? One in clear with the same addresses and ports is another matter. */
 static __always_inline bool pt_permit_secured(struct __sk_buff *skb) {
 	struct bpf_xfrm_state state;
@@ -60,7 +53,7 @@ static __noinline bool pt_permit_tcp(struct __sk_buff *skb, const struct ptrig_s
 
 /* At ingress: a packet of the direction `half` goes by the kernel. Egress is told whose frame it was. */
 static __always_inline void pt_permit_ask(struct __sk_buff *skb, const struct pt_flow *f, struct ptrig_session *half) {
-	__be32 who = pt_permit_who(skb, f->l3, f->side, f->p.saddr);
+	__be32 who = pt_flow_who(skb, f->l3, f->side, f->p.saddr);
 
 	if (half->who == who && half->iif == skb->ifindex)
 		return;

@@ -41,7 +41,7 @@ static __noinline int pt_repeat(struct __sk_buff *skb, __u32 l3, __u32 side) {
 	if (!pt_packet_plain(skb, l3, &p, &l4_header))
 		return 0;
 	struct pt_fast_key key = {
-		.who = pt_permit_who(skb, l3, side, p.saddr),
+		.who = pt_flow_who(skb, l3, side, p.saddr),
 		.daddr = p.daddr,
 		.sport = p.sport,
 		.dport = p.dport,

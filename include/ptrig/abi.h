@@ -420,9 +420,10 @@ struct ptrig_hop {
 
 /*
  * pt_notes: LRU hash; what only LAN ingress knows of a flow that its host has begun, for WAN egress. pt_hints: array of
- * __u32; how many packets that WAN egress is to look at may be under way, by PTRIG_HINTS hashes of the
- * remote's address, port and protocol. pt_known: array of __u64; a flow of a host's own from or to a port of a rule's,
- * of which nothing is to be looked at for a moment: a hash of its packets, and below it the jiffies of when it was so.
+ * __u32; how many packets that egress is to look at may be under way, by PTRIG_HINTS hashes of the address, port and
+ * protocol to which they go: those towards a WAN, then those towards the LAN. pt_known: array of __u64; a flow of a
+ * host's own from or to a port of a rule's, of which nothing is to be looked at for a moment: a hash of its packets,
+ * and below it the jiffies of when it was so.
  */
 #define PTRIG_NOTES 16384U
 #define PTRIG_KNOWN 16384U
