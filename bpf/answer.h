@@ -113,16 +113,47 @@ static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const str
 	return pt_entry_whose(&e, found->lan_key.saddr, found->lan_key.sport);
 }
 
+/* The other half of an answered session. */
+static __noinline struct ptrig_session *pt_answer_wan(const struct pt_found *found) {
+	if (!found->lan)
+		return NULL;
+	struct ptrig_session_key key = pt_session_mirror(&found->lan_key, found->lan);
+
+	return bpf_map_lookup_elem(&pt_sessions, &key);
+}
+
 /* Conntrack is to see the rest of it: neither direction has permission any more. */
-static __noinline void pt_answer_slow(const struct pt_found *found) {
-	struct ptrig_session *lan = found->lan;
-
-	if (!lan)
-		return;
-	struct ptrig_session_key key = pt_session_mirror(&found->lan_key, lan);
-
+static __always_inline void pt_answer_slow(struct ptrig_session *lan, struct ptrig_session *wan) {
 	pt_fast_leave(lan);
-	pt_fast_leave(bpf_map_lookup_elem(&pt_sessions, &key));
+	pt_fast_leave(wan);
+}
+
+/* TCP, its entry `e` was made again: does the kernel have to wait for the daemon's word still? No longer than a quarter
+ * of a second: there may be no daemon. */
+static __noinline bool pt_answer_waits(struct ptrig_session *lan, struct ptrig_session *wan, const struct pt_entry *e) {
+	if (!lan || !wan || !(lan->flags & PTRIG_SESSION_REMADE))
+		return false;
+	bool liberal = e->found && e->liberal;
+
+	if (e->found && !liberal && (__u16)((__u16)bpf_jiffies64() - lan->remade) < cfg_tick_hz / 4)
+		return true;
+	lan->flags &= ~PTRIG_SESSION_REMADE;
+	wan->flags &= ~PTRIG_SESSION_REMADE;
+	if (liberal)
+		lan->flags |= PTRIG_SESSION_LIBERAL;
+	else
+		pt_answer_slow(lan, wan);
+	return false;
+}
+/* The same for a packet from the host. */
+static __noinline bool pt_answer_heard_waits(struct __sk_buff *skb, const struct pt_found *found) {
+	struct pt_tuple t;
+	struct pt_entry e;
+
+	if (!found->lan)
+		return false;
+	pt_flow_look(skb, &found->lan_key, found->lan, &t, &e);
+	return pt_answer_waits(found->lan, pt_answer_wan(found), &e);
 }
 
 #define PT_LIBERAL_PACKETS 32 /* of its host: a connection with fewer is not worth it */
@@ -210,7 +241,7 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 	bool closing = p->tcp_flags & (PT_TCP_FIN | PT_TCP_RST);
 
 	if (closing) {
-		pt_answer_slow(found);
+		pt_answer_slow(lan, pt_answer_wan(found));
 		/* where conntrack lets sequence numbers be, it makes nothing of a RST */
 		pt_session_mark(lan, found->id,
 				p->tcp_flags & PT_TCP_RST && lan->flags & PTRIG_SESSION_LIBERAL ? PTRIG_SESSION_OVER
@@ -256,6 +287,8 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 		return pt_answer(skb, &f->p, &found);
 	if (lan->heard != tick)
 		lan->heard = tick;
+	if (lan->flags & PTRIG_SESSION_REMADE && pt_answer_heard_waits(skb, &found))
+		return PTRIG_REMADE_WAITS;
 	if (pt_permit_wanted(lan, &f->p)) {
 		pt_permit_ask(skb, f, lan);
 		if (f->p.proto == IPPROTO_TCP)

@@ -66,7 +66,7 @@ static __always_inline bool pt_arrive_plain(const struct pt_flow *f, const struc
 	enum pt_whose whose = pt_entry_whose(e, wan->addr, wan->port);
 
 	return !(wan->id & PTRIG_SESSION_OVER) && !(wan->flags & PTRIG_SESSION_HAIRPIN) == !f->hairpin &&
-	       !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
+	       !(wan->flags & PTRIG_SESSION_REMADE) && !(f->p.tcp_flags & (PT_TCP_SYN | PT_TCP_FIN | PT_TCP_RST)) &&
 	       (__u32)bpf_jiffies64() - wan->checked < cfg_tick_hz && (whose == PT_OURS || whose == PT_HOSTS);
 }
 
@@ -113,16 +113,18 @@ static __noinline enum ptrig_reason pt_arrive_answered(struct __sk_buff *skb, co
 	return PTRIG_FORWARDED;
 }
 
-/* Its new entry knows no sequence number yet, and checks them: what it does not see, it would take for invalid. */
+/* Its new entry knows neither the connection's sequence numbers nor the scale of its windows: it would take packets for
+ * invalid, and the gateway would answer them with a RST. So the rest waits until the daemon has told conntrack to let
+ * sequence numbers be (pt_answer_waits()). */
 static __noinline void pt_arrive_remade(const struct pt_arrival *a) {
-	struct ptrig_session *lan = a->at;
+	struct ptrig_session *lan = a->at, *wan = a->wan;
 
-	if (!lan)
+	if (!lan || !wan)
 		return;
 	lan->flags &= ~PTRIG_SESSION_LIBERAL;
-	pt_fast_leave(lan);
-	if (a->wan)
-		pt_fast_leave(a->wan);
+	lan->remade = wan->remade = bpf_jiffies64();
+	lan->flags |= PTRIG_SESSION_REMADE;
+	wan->flags |= PTRIG_SESSION_REMADE;
 	pt_event_liberal(a->lan);
 }
 
@@ -186,10 +188,8 @@ static __noinline enum ptrig_reason pt_arrive_closes(struct __sk_buff *skb, cons
 		if (reset)
 			mark = ahead ? 0 : PTRIG_SESSION_OVER;
 	}
-	if (mark && a->wan) {
-		pt_fast_leave(lan);
-		pt_fast_leave(a->wan);
-	}
+	if (mark)
+		pt_answer_slow(lan, a->wan);
 	pt_session_mark(lan, id, mark, 0);
 	return reason;
 }
@@ -268,6 +268,9 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (reason != PTRIG_FORWARDED && reason != PTRIG_REMADE)
 		return reason;
+	if (reason == PTRIG_FORWARDED && a.wan && a.lan->flags & PTRIG_SESSION_REMADE &&
+	    pt_answer_waits(a.at, a.wan, e))
+		return PTRIG_REMADE_WAITS;
 	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST)) {
 		reason = pt_arrive_closes(skb, f, &a, e, reason);
 		if (reason == PTRIG_OUT_OF_WINDOW)

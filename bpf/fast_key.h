@@ -10,6 +10,14 @@
 
 #include "maps_shared.h"
 
+/* Is there a fast path, and are there sessions that may take it? */
+static __always_inline bool pt_fast_is_on(void) {
+	__u32 zero = 0;
+	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &zero);
+
+	return state && state->fast == PTRIG_STATE_FAST_ON;
+}
+
 struct pt_fast_key {
 	__be32 who;
 	__be32 daddr;

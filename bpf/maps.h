@@ -5,7 +5,6 @@
 
 #include "maps_shared.h"
 
-PT_MAP(pt_state, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_state, 1, BPF_F_MMAPABLE); /* `active` is stored as memory */
 PT_MAP(pt_usage, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_usage, 1, 0);
 PT_MAP(pt_config, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_config, 2, 0);
 PT_MAP(pt_trig_ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_PORT_TABLE_SIZE, BPF_F_MMAPABLE);

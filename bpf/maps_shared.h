@@ -14,6 +14,7 @@
 		__type(value, value_type);                                                                             \
 	} name SEC(".maps")
 
+PT_MAP(pt_state, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_state, 1, BPF_F_MMAPABLE); /* `active` is stored as memory */
 PT_MAP(pt_fast, BPF_MAP_TYPE_ARRAY, __u32, struct ptrig_fast_bucket, 2 * 32768,
        BPF_F_MMAPABLE);                                                                  /* * 2 * cfg_fast_buckets */
 PT_MAP(pt_acks, BPF_MAP_TYPE_ARRAY, __u32, __u32, PTRIG_ACKS_OF(32768), BPF_F_MMAPABLE); /* * of cfg_fast_buckets */

@@ -24,9 +24,7 @@ static __always_inline bool pt_permit_secured(struct __sk_buff *skb) {
 
 /* Is there a fast path, and may this session take it? */
 static __always_inline bool pt_permit_possible(const struct ptrig_session *half) {
-	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
-
-	return state && state->fast && !(half->flags & PTRIG_SESSION_HAIRPIN);
+	return pt_fast_is_on() && !(half->flags & PTRIG_SESSION_HAIRPIN);
 }
 /* May the host's direction have permission? What needs the kernel for each packet never asks. */
 static __always_inline bool pt_permit_wanted(const struct ptrig_session *lan, const struct pt_pkt *p) {
@@ -61,6 +59,13 @@ static __always_inline void pt_permit_ask(struct __sk_buff *skb, const struct pt
 	half->who = who;
 }
 
+/* Will somebody shorten all permissions when the firewall's rules change? */
+static __always_inline bool pt_permit_followed(void) {
+	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
+
+	return state && bpf_ktime_get_boot_ns() < state->followed_ns;
+}
+
 /* For how many ticks? The more sessions, the longer; but what may be forbidden at any moment is looked at each second,
  * and all is looked at twice before it would be over for want of its host's packets. */
 static __noinline __u32 pt_permit_ticks(const struct ptrig_session *half, __u8 proto) {
@@ -74,7 +79,7 @@ static __noinline __u32 pt_permit_ticks(const struct ptrig_session *half, __u8 p
 	const struct ptrig_rule *rule = pt_rule_by_id(gen, half->rule);
 	__u64 idle = pt_session_idle_ns(half, proto, config) / 2 * hz / 1000000000;
 
-	if (!rule || rule->flags & PTRIG_RULE_KILL || rule->max_lifetime_ns)
+	if (!rule || rule->flags & PTRIG_RULE_KILL || rule->max_lifetime_ns || !pt_permit_followed())
 		most = hz;
 	if (idle < most)
 		most = idle;

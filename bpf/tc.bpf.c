@@ -91,12 +91,6 @@ static __always_inline enum pt_first_sight pt_ingress_sight(const struct pt_glan
 												: PT_RULES_PORTS;
 }
 
-static __always_inline bool pt_ingress_fast(void) {
-	const struct ptrig_state *state = bpf_map_lookup_elem(&pt_state, &pt_zero);
-
-	return state && state->fast;
-}
-
 static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 side) {
 	struct pt_glance g;
 
@@ -107,7 +101,7 @@ static __always_inline int pt_ingress(struct __sk_buff *skb, __u32 l3, __u32 sid
 
 		if (sight == PT_NOBODYS_PORTS)
 			return pt_verdict_pass(side == PTRIG_SIDE_LAN ? PTRIG_NOT_TRIGGER : PTRIG_NOT_OPEN);
-		if (sight == PT_SESSIONS_PORTS && pt_ingress_fast()) {
+		if (sight == PT_SESSIONS_PORTS && pt_fast_is_on()) {
 			int oif = pt_repeat(skb, l3, side);
 
 			if (oif)

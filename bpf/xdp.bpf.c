@@ -17,17 +17,26 @@ struct pt_frame {
 	bool acks;
 };
 
-/* Only what needs no second thought: no options, no fragment, no SYN, FIN or RST, TTL left. */
-static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct pt_fast_key *key) {
-	void *end = pt_frame_end(ctx);
-
-	__u32 l4_len;
-
+/* Has some session the port that this frame comes to, or, from the LAN, leaves from? It may be anything else, too. */
+static __always_inline bool pt_frame_concerns(struct xdp_md *ctx, struct pt_frame *f, __u32 side) {
 	f->eth = (void *)(long)ctx->data;
 	f->ip = (void *)(f->eth + 1);
 	f->ports = (void *)(f->ip + 1);
-	if ((void *)(f->ports + 1) > end || f->eth->h_proto != bpf_htons(ETH_P_IP) || *(__u8 *)f->ip != 0x45 ||
-	    f->ip->frag_off & bpf_htons(PT_IP_MF | PT_IP_OFFSET) || f->ip->ttl <= 1)
+	if ((void *)(f->ports + 1) > pt_frame_end(ctx) || f->eth->h_proto != bpf_htons(ETH_P_IP) ||
+	    *(__u8 *)f->ip != 0x45 || (f->ip->protocol != IPPROTO_UDP && f->ip->protocol != IPPROTO_TCP))
+		return false;
+	__u32 bits =
+		pt_port_bits_of(f->ip->protocol, bpf_ntohs(side == PTRIG_SIDE_WAN ? f->ports->dest : f->ports->source));
+
+	return bits & (side == PTRIG_SIDE_WAN ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED);
+}
+
+/* Only what needs no second thought: no options, no fragment, no SYN, FIN or RST, TTL left. */
+static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *f, struct pt_fast_key *key) {
+	void *end = pt_frame_end(ctx);
+	__u32 l4_len;
+
+	if (f->ip->frag_off & bpf_htons(PT_IP_MF | PT_IP_OFFSET) || f->ip->ttl <= 1)
 		return false;
 	if (f->ip->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = (void *)f->ports;
@@ -39,12 +48,11 @@ static __always_inline bool pt_frame_plain(struct xdp_md *ctx, struct pt_frame *
 		f->ack = bpf_ntohl(tcp->ack_seq);
 		f->acks = tcp->ack;
 		l4_len = tcp->doff * 4;
-	} else if (f->ip->protocol == IPPROTO_UDP) {
+	} else {
 		f->check = &f->ports->check;
 		f->acks = false;
+		f->ack = 0;
 		l4_len = bpf_ntohs(f->ports->len);
-	} else {
-		return false;
 	}
 	__u32 len = bpf_ntohs(f->ip->tot_len);
 
@@ -84,11 +92,7 @@ static __always_inline enum ptrig_reason pt_frame_forward(struct xdp_md *ctx, __
 	struct pt_fast_key key = {};
 	struct pt_frame f;
 
-	if (!pt_frame_plain(ctx, &f, &key))
-		return PTRIG_TO_TC;
-	__u32 bits = pt_port_bits_of(key.proto, bpf_ntohs(side == PTRIG_SIDE_WAN ? key.dport : key.sport));
-
-	if (!(bits & (side == PTRIG_SIDE_WAN ? PTRIG_PORT_WAN_USED : PTRIG_PORT_LAN_USED)))
+	if (!pt_fast_is_on() || !pt_frame_concerns(ctx, &f, side) || !pt_frame_plain(ctx, &f, &key))
 		return PTRIG_TO_TC;
 	key.who = pt_who(f.eth, ctx->ingress_ifindex, side, f.ip->saddr);
 	__u32 fast = 0;

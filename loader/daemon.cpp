@@ -125,7 +125,7 @@ private:
 	std::optional<Error> lost_; ///< why there is nothing left to do
 	// Of the repeated work what failed last, so that it is said once and not every second.
 	std::string network_trouble_, sweep_trouble_, events_trouble_, reload_trouble_, helpers_trouble_,
-		chain_trouble_, audit_trouble_;
+		chain_trouble_, audit_trouble_, rest_trouble_;
 };
 
 void Daemon::say(int priority, const std::string &line) {
@@ -278,6 +278,8 @@ Done Daemon::run() {
 		return system_error("wait for events", -code);
 	if (lost_)
 		return tl::unexpected(std::move(*lost_));
+	if (const auto woken = gateway_->wake(); woken && *woken)
+		reconcile();
 	say(LOG_NOTICE, "leaving; the datapath stays (ptrig down removes it)");
 	return {};
 }
@@ -337,8 +339,10 @@ int Daemon::on_second() {
 		lost_ = std::move(present.error());
 		return sd_event_exit(loop_.get(), 0);
 	}
-	if (gateway_->tcx_changed())
+	const auto changed = gateway_->rest_or_wake();
+	if (gateway_->tcx_changed() || (changed && *changed))
 		reconcile_within(0);
+	say_trouble(rest_trouble_, "rest the fast path", changed ? "" : changed.error().what);
 	const std::uint64_t start = monotonic_us();
 	const bool all = start >= sweep_all_at_;
 	const auto swept = gateway_->sweep(all ? Sweep::kSome : Sweep::kLeases);

@@ -189,6 +189,14 @@ public:
 	/// See to it that the nat chain of ptrig's own is there, and tell packets whether it is. True: it had to be
 	/// added.
 	Result<bool> keep_nat_chain();
+	/// Once a second, by who calls shorten_permissions(): until it is too long ago, permission may last for more
+	/// than a second.
+	Done follow_firewall();
+	/// Once a second: with no answered session for a while, the fast path rests, so that ordinary packets pass one
+	/// program less; with one, it is there again. True: reconcile() has something to do.
+	Result<bool> rest_or_wake();
+	/// For when nobody will call rest_or_wake() any more. True: reconcile() has something to do.
+	Result<bool> wake();
 	/// No session has permission for the fast path for longer than a second from now on, each for another part of
 	/// it: what the firewall lets out may have changed.
 	Done shorten_permissions();

@@ -64,7 +64,10 @@ Result<Wanted> Gateway::Impl::want(const Config &config) const {
 	auto attached = read_ifaces(dir);
 	if (!attached)
 		return tl::unexpected(std::move(attached.error()));
-	return want_interfaces(config, std::move(*network), *attached);
+	const auto lan_egress = wants_lan_egress(dir, config);
+	if (!lan_egress)
+		return tl::unexpected(lan_egress.error());
+	return want_interfaces(config, std::move(*network), *lan_egress, *attached);
 }
 
 Result<Tables> Gateway::Impl::compile_after(const Config &config, const Live &before) const {

@@ -372,12 +372,14 @@ Done Attacher::tell_fast(const Link &link, ptrig_iface &entry) {
 	return {};
 }
 
-/// One word, so that nothing of the fast path is looked for where there is none.
+/// One word, so that nothing of the fast path is looked for where there is none, or while it rests.
 Done Attacher::tell_any_fast() {
 	auto state = MappedArray<ptrig_state>::open(dir_, "pt_state");
 	if (!state)
 		return tl::unexpected(std::move(state.error()));
-	std::atomic_ref<std::uint32_t>((*state)[0].fast) = any_fast_;
+	std::atomic_ref<std::uint32_t>((*state)[0].fast) = !any_fast_                 ? PTRIG_STATE_FAST_OFF
+							   : wanted_.lan_egress.rests ? PTRIG_STATE_FAST_RESTS
+										      : PTRIG_STATE_FAST_ON;
 	return {};
 }
 

@@ -113,7 +113,8 @@ inline const char *datapath_name(const ptrig_iface &entry) {
 struct LanEgress {
 	bool answers = false; ///< some rule waits for a remote's answers
 	bool fast = false;    ///< sessions towards the LAN may take the fast path
-	explicit operator bool() const { return answers || fast; }
+	bool rests = false;   ///< but there is none: PTRIG_STATE_FAST_RESTS
+	explicit operator bool() const { return answers || (fast && !rests); }
 };
 
 struct WantedInterface {
@@ -133,8 +134,9 @@ struct Wanted {
 };
 /// Errors (kInput): a name that no interface can have, or on both sides.
 Done check_names(const GatewayConfig &config);
-LanEgress wants_lan_egress(const Config &config);
-Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached);
+Result<LanEgress> wants_lan_egress(const std::string &dir, const Config &config);
+Wanted want_interfaces(const Config &config, Network network, LanEgress lan_egress,
+		       const std::map<std::uint32_t, ptrig_iface> &attached);
 Result<std::map<std::uint32_t, ptrig_iface>> read_ifaces(const std::string &dir);
 
 /// The conditions and, where a name may be wrong, the interfaces that there are.
@@ -214,6 +216,7 @@ struct Gateway::Impl {
 	std::map<std::uint32_t, std::string> names; ///< of attached interfaces, by ifindex
 	std::unique_ptr<EventReader> events;
 	std::vector<std::uint32_t> tcx_seen; ///< by the last tcx_changed()
+	std::uint64_t last_used_ns = 0;      ///< when rest_or_wake() last saw an answered session
 	Audit books;
 
 	Impl();

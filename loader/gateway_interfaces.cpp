@@ -120,18 +120,25 @@ Done check_names(const GatewayConfig &config) {
 	return {};
 }
 
-LanEgress wants_lan_egress(const Config &config) {
+Result<LanEgress> wants_lan_egress(const std::string &dir, const Config &config) {
+	const auto state = read_state(dir);
+	const auto usage = read_usage(dir);
+	if (!state || !usage)
+		return tl::unexpected(state ? usage.error() : state.error());
 	const bool answers = std::any_of(config.rules.begin(), config.rules.end(), [](const Rule &rule) {
 		return rule.enabled && (rule.confirm || rule.close == Close::kConnection);
 	});
-	return {.answers = answers, .fast = config.gateway.datapath != Datapath::kKernel};
+	return LanEgress{.answers = answers,
+			 .fast = config.gateway.datapath != Datapath::kKernel,
+			 .rests = state->fast == PTRIG_STATE_FAST_RESTS && usage->sessions == 0};
 }
 
-Wanted want_interfaces(const Config &config, Network network, const std::map<std::uint32_t, ptrig_iface> &attached) {
+Wanted want_interfaces(const Config &config, Network network, LanEgress lan_egress,
+		       const std::map<std::uint32_t, ptrig_iface> &attached) {
 	Wanted wanted;
 	wanted.network = std::move(network);
 	wanted.datapath = config.gateway.datapath;
-	wanted.lan_egress = wants_lan_egress(config);
+	wanted.lan_egress = lan_egress;
 	Selector(config, attached, wanted).select();
 	collect_addresses(wanted);
 	return wanted;

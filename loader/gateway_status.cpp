@@ -223,15 +223,16 @@ std::vector<std::string> facts_warnings(const Network &network, const StatusView
 	return gateway_warnings(facts, enabled, config.gateway.reserved);
 }
 
-void add_warnings(const Live &live, const Network &network, const Sides &sides, StatusView &view) {
+void add_warnings(const Live &live, const Network &network, const Sides &sides, LanEgress lan_egress,
+		  StatusView &view) {
 	const auto add = [&](const std::vector<std::string> &lines) {
 		view.warnings.insert(view.warnings.end(), lines.begin(), lines.end());
 	};
 	if (!view.daemon)
 		view.warnings.push_back("no daemon runs: leases end on time and traffic flows, but nothing follows the "
 					"network or reports");
-	add(sides.warnings(view.wan, wants_lan_egress(live.config)));
-	add(sides.warnings(view.lan, wants_lan_egress(live.config)));
+	add(sides.warnings(view.wan, lan_egress));
+	add(sides.warnings(view.lan, lan_egress));
 	if (const auto unknown = unknown_addresses(view.pin_dir, network, view.wan))
 		add(*unknown);
 	if (view.daemon)
@@ -286,8 +287,9 @@ Result<StatusView> Gateway::status() const {
 		if (error)
 			return tl::unexpected(std::move(*error));
 	auto leases = read_leases(impl_->dir, **live);
-	if (!leases)
-		return tl::unexpected(std::move(leases.error()));
+	auto lan_egress = wants_lan_egress(impl_->dir, (*live)->config);
+	if (!leases || !lan_egress)
+		return tl::unexpected(std::move(leases ? lan_egress.error() : leases.error()));
 	StatusView view;
 	view.daemon = daemon_pid(runtime_file(impl_->dir, "daemon")).value_or(std::nullopt);
 	view.config = (*live)->config_path;
@@ -307,7 +309,7 @@ Result<StatusView> Gateway::status() const {
 		view.sessions += sum.sessions;
 	if (auto filled = fill_limits(impl_->dir, impl_->sizes, view); !filled)
 		return tl::unexpected(std::move(filled.error()));
-	add_warnings(**live, *network, sides, view);
+	add_warnings(**live, *network, sides, *lan_egress, view);
 	return view;
 }
 

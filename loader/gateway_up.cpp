@@ -92,7 +92,7 @@ Done check_first(const Config &config) {
 	auto network = read_network();
 	if (!network)
 		return tl::unexpected(std::move(network.error()));
-	if (auto wanted = want_interfaces(config, std::move(*network), {}); wanted.wrong)
+	if (auto wanted = want_interfaces(config, std::move(*network), {}, {}); wanted.wrong)
 		return tl::unexpected(*wanted.wrong);
 	return {};
 }

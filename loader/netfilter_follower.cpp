@@ -39,6 +39,7 @@ void NetfilterFollower::look(Gateway &gateway) {
 		look_at_chain(gateway);
 	looked_at_chain_ = false;
 	shorten_permissions(gateway);
+	(void)gateway.follow_firewall(); // else permissions are short
 }
 
 /// Not more often than every five seconds, whoever changes rulesets all the time: it sends every session's next packet

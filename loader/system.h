@@ -160,6 +160,9 @@ struct UpnpLease {
 std::vector<UpnpLease> read_upnp_leases();
 std::vector<UpnpLease> parse_upnp_leases(std::string_view text); ///< pure part
 
+/// Does legacy iptables hold a table? The kernel tells nobody when their rules change.
+bool has_legacy_tables();
+
 /// Queueing disciplines with which it matters that packets go by them: all but the plain queues (pfifo_fast, mq,
 /// fq_codel, ...), that is htb, tbf, cake, prio, netem, and any that is not known.
 bool is_shaping(std::string_view qdisc_kind);

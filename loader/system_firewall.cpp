@@ -7,6 +7,8 @@
 #include <tuple>
 #include <unistd.h>
 
+#include "loader/system.h"
+
 namespace ptrig {
 
 namespace {
@@ -152,15 +154,13 @@ Result<Firewall> ask_nft(const std::string &nft) {
 	}
 }
 
-/// Does the kernel hold a legacy table that matters? iptables-legacy-save tells only of those that there are.
-bool has_legacy_tables() {
-	std::ifstream tables("/proc/thread-self/net/ip_tables_names");
-	for (std::string name; std::getline(tables, name);) {
-		if (name == "nat" || name == "raw") {
-			return true;
-		}
-	}
-	return false;
+/// Of legacy iptables; iptables-legacy-save tells only of those that there are.
+std::set<std::string> legacy_tables() {
+	std::ifstream listed("/proc/thread-self/net/ip_tables_names");
+	std::set<std::string> tables;
+	for (std::string name; std::getline(listed, name);)
+		tables.insert(name);
+	return tables;
 }
 
 void add(Firewall &firewall, Firewall &&more) {
@@ -239,11 +239,15 @@ Firewall read_firewall() {
 		ask_iptables(firewall, "iptables-nft-save",
 			     "nftables holds rules of iptables and iptables-nft-save is not installed");
 	}
-	if (has_legacy_tables()) {
+	if (const auto tables = legacy_tables(); tables.count("nat") || tables.count("raw")) {
 		ask_iptables(firewall, "iptables-legacy-save",
 			     "the kernel holds legacy iptables rules and iptables-legacy-save is not installed");
 	}
 	return firewall;
+}
+
+bool has_legacy_tables() {
+	return !legacy_tables().empty();
 }
 
 } // namespace ptrig

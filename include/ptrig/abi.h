@@ -11,7 +11,7 @@
 
 #include "reasons.h"
 
-#define PTRIG_ABI 12
+#define PTRIG_ABI 13
 
 #define PTRIG_MAX_RULES 65536       /* a rule's slot is 16 bits */
 #define PTRIG_MAX_RANGES 16         /* ranges on each side of a rule */
@@ -122,8 +122,15 @@ struct ptrig_state {
 	__u32 nat_ready; /* 1: the chain that registers the NAT hooks (table ip ptrig) was there when last looked for */
 	__u32 expecting; /* 0: pt_expected is empty */
 	__u32 zone;      /* conntrack's, in which sessions are */
-	__u32 fast;      /* 1: what comes in by some interface may take the fast path */
+	__u32 fast;      /* PTRIG_STATE_FAST_* */
+	__u64 followed_ns; /* until then (boot time) the daemon follows the firewall's rules: permission may last long
+			    */
 };
+
+/* ptrig_state.fast. It rests while no session is answered: then LAN egress has no program for it. */
+#define PTRIG_STATE_FAST_OFF 0U
+#define PTRIG_STATE_FAST_ON 1U /* what comes in by some interface may take the fast path */
+#define PTRIG_STATE_FAST_RESTS 2U
 
 /* pt_usage[0]: how much is in use. */
 struct ptrig_usage {
@@ -283,6 +290,7 @@ enum ptrig_session_state {
 #define PTRIG_SESSION_HAIRPIN 0x04U   /* with a host of the LAN, who came by the WAN address */
 #define PTRIG_SESSION_KILL 0x08U      /* ends with its lease */
 #define PTRIG_SESSION_ACKED 0x10U     /* LAN half: `ack` is set */
+#define PTRIG_SESSION_REMADE 0x20U    /* TCP: its entry was made again (`remade`), and checks sequence numbers */
 #define PTRIG_SESSION_CONTACTED 0x80U /* its lease's key has the remote */
 
 /* What it is marked with while it lives: in its id, above its number. */
@@ -324,8 +332,8 @@ struct ptrig_session {
 	__be16 peer_port;
 	__u8 state;
 	__u8 flags;
-	__u16 pad;
-	__u32 ack; /* LAN half: what its host has acknowledged last by the kernel's way, while LIBERAL */
+	__u16 remade; /* the lower half of jiffies when that was */
+	__u32 ack;    /* LAN half: what its host has acknowledged last by the kernel's way, while LIBERAL */
 };
 
 struct ptrig_pair {

@@ -50,6 +50,8 @@
 	X(HALF_OPEN, ENTRY, "of a session that its host has not answered yet")                                         \
 	X(ESTABLISHED, ENTRY, "the host's first answer: the session is established")                                   \
 	X(REMADE, ENTRY, "of an established session whose conntrack entry was gone; it has been made again")           \
+	X(REMADE_WAITS, DROP,                                                                                          \
+	  "of a connection whose conntrack entry was just made again, until it lets sequence numbers be")              \
 	X(HEARD, PASS, "a session's packet from its host, on its way to the firewall")                                 \
 	X(HAIRPIN_OPENED, AGAIN,                                                                                       \
 	  "opened a session with a host of the LAN by the WAN address; once more, with its entry there")               \

@@ -2,6 +2,7 @@
 #include "tests/bench/contender.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 
 #include <algorithm>
 #include <bit>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "loader/classifier.h"
 #include "tests/lab/sockets.h"
 
 namespace bench {
@@ -148,9 +150,27 @@ Ptrig::Ptrig(const std::string &name, const Wanted &wanted) : Contender(name, wa
 		throw std::runtime_error(name + ": no lease: " + status().dump());
 	if (wanted.sinks && wanted.sessions > 0)
 		establish(wanted.sessions);
+	if (wanted.daemon)
+		run_daemon(wanted.sessions == 0);
+}
+
+void Ptrig::run_daemon(bool rests) {
+	daemon_.emplace(rig().gateway(), command({"run", "-c", file()}));
+	const auto at_lan_egress = [&] {
+		return rig().gateway().inside([&] {
+			return ptrig::classifier_query({pins(), if_nametoindex("lan0"), ptrig::TcSide::kEgress})
+				.value()
+				.prog_id.has_value();
+		});
+	};
+	if (!lab::eventually(10s, [&] { return status().at("daemon").is_number(); }) ||
+	    (rests && !lab::eventually(30s, [&] { return !at_lan_egress(); })))
+		throw std::runtime_error(
+			name() + ": the daemon does not run, or the fast path does not rest: " + daemon_->err());
 }
 
 Ptrig::~Ptrig() {
+	daemon_.reset();
 	lab::run(rig().gateway(), command({"down"}));
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -21,6 +22,7 @@ struct Wanted {
 	bool wide = false;      ///< of ptrig: 1024-65535/udp are leased, instead of one port
 	bool contacted = false; ///< of ptrig: a lease for each remote instead of one for all
 	bool sinks = true;      ///< false: Rig without sinks
+	bool daemon = false;    ///< of ptrig: `ptrig run` beside it; without sessions, the fast path rests
 	std::string udp_timeout = "1h";
 };
 
@@ -60,7 +62,10 @@ public:
 private:
 	std::string rig_name() const { return rig().gateway().name(); }
 	void establish(std::uint32_t sessions);
+	void run_daemon(bool rests);
 	std::uint64_t established() { return status().at("limits").at("sessions").at("used"); }
+
+	std::optional<lab::Process> daemon_;
 };
 
 /// One packet of the host's to the trigger port.

@@ -1,6 +1,7 @@
 // The cases that come out as a rate: each contender in turns, round after round.
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
 
@@ -26,7 +27,8 @@ struct RateCase {
 	std::vector<std::string> contenders; ///< NAME, NAME@SESSIONS, NAME#RULES: where they differ from the case's
 	std::vector<Target> targets;
 	std::uint16_t host_port = kOpenPort;
-	bool wide = false; ///< Wanted::wide
+	bool wide = false;   ///< Wanted::wide
+	bool daemon = false; ///< Wanted::daemon
 };
 
 /// One contender, and what its packets are.
@@ -41,13 +43,22 @@ const std::vector<std::string> kAll{"drop", "touch", "forward", "dnat", "nft", "
 const std::vector<std::string> kFew{"touch", "read", "nft", "tc", "xdp"};
 
 std::vector<RateCase> session_cases() {
-	const std::vector<Target> as_the_kernel{{"tc", "nft", 0.9}, {"xdp", "nft", 0.9}};
+	const std::vector<Target> one{{"xdp", "touch", 0.95}, {"xdp", "nft", 5}, {"tc", "nft", 1.7}};
+	const std::vector<Target> many{{"xdp", "touch", 0.68}, {"xdp", "nft", 4.5}, {"tc", "nft", 1.7}};
 	return {
-		{"in, 1 session", BENCH_IN, 1, 65536, kAll, as_the_kernel},
-		{"out, 1 session", BENCH_OUT, 1, 65536, kAll, as_the_kernel},
-		{"in, 64000 sessions", BENCH_IN, 64000, 65536, kFew, as_the_kernel},
-		{"out, 64000 sessions", BENCH_OUT, 64000, 65536, kFew, as_the_kernel},
-		{"in, 200000 sessions", BENCH_IN, 200000, 262144, {"touch", "read", "nft", "tc"}, {{"tc", "nft", 0.9}}},
+		{"in, 1 session", BENCH_IN, 1, 65536, kAll, one, kOpenPort, false, true},
+		{"out, 1 session", BENCH_OUT, 1, 65536, kAll, one, kOpenPort, false, true},
+		{"in, 64000 sessions", BENCH_IN, 64000, 65536, kFew, many, kOpenPort, false, true},
+		{"out, 64000 sessions", BENCH_OUT, 64000, 65536, kFew, many, kOpenPort, false, true},
+		{"in, 200000 sessions",
+		 BENCH_IN,
+		 200000,
+		 262144,
+		 {"touch", "read", "nft", "xdp"},
+		 {{"xdp", "nft", 4.5}},
+		 kOpenPort,
+		 false,
+		 true},
 	};
 }
 
@@ -67,10 +78,12 @@ std::vector<RateCase> ordinary_cases() {
 	const std::vector<Target> untouched{
 		{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}, {"tc", "idle", 0.985}, {"xdp", "idle", 0.985}};
 	return {
-		{"ordinary out", BENCH_OUT, 1, 65536, those, untouched, kOrdinary},
-		{"ordinary in", BENCH_IN, 1, 65536, those, untouched, kOrdinary},
-		{"ordinary out, 1024-65535/udp leased", BENCH_OUT, 1, 65536, those, untouched, kOrdinary, true},
-		{"ordinary in, 1024-65535/udp leased", BENCH_IN, 1, 65536, those, untouched, kOrdinary, true},
+		{"ordinary out", BENCH_OUT, 0, 65536, those, untouched, kOrdinary, false, true},
+		{"ordinary in", BENCH_IN, 0, 65536, those, untouched, kOrdinary, false, true},
+		{"ordinary out, beside a session", BENCH_OUT, 1, 65536, those, untouched, kOrdinary, false, true},
+		{"ordinary in, beside a session", BENCH_IN, 1, 65536, those, untouched, kOrdinary, false, true},
+		{"ordinary out, 1024-65535/udp leased", BENCH_OUT, 0, 65536, those, untouched, kOrdinary, true, true},
+		{"ordinary in, 1024-65535/udp leased", BENCH_IN, 0, 65536, those, untouched, kOrdinary, true, true},
 	};
 }
 
@@ -87,13 +100,14 @@ void check(Entry &entry, const RateCase &what) {
 Entry enter(const RateCase &what, const std::string &spec) {
 	Wanted wanted{what.sessions, what.max_sessions};
 	wanted.wide = what.wide;
+	wanted.daemon = what.daemon;
 	const std::size_t mark = spec.find_first_of("@#");
 	if (mark != std::string::npos)
 		(spec[mark] == '@' ? wanted.sessions : wanted.rules) =
 			static_cast<std::uint32_t>(std::stoul(spec.substr(mark + 1)));
 	Entry entry{spec, make_contender(spec.substr(0, mark), wanted), {}, {}};
 	Rig &rig = entry.contender->rig();
-	entry.plan = rig.plan(what.mode, wanted.sessions);
+	entry.plan = rig.plan(what.mode, std::max(wanted.sessions, 1U));
 	entry.plan.host_port = entry.plan.wan_port = htons(what.host_port);
 	if (entry.contender->name() == "forward" && what.mode == BENCH_IN)
 		entry.plan.wan = htonl(0xcb007202); // routed, not translated

@@ -2,7 +2,10 @@
 // nothing of a RST, and takes any FIN, so a remote's are held against what its host has acknowledged.
 #include <netinet/in.h>
 
+#include <thread>
+
 #include "loader/conntrack.h"
+#include "loader/program.h"
 #include "tests/bpf/harness.h"
 #include "tests/bpf/kernel.h"
 
@@ -71,6 +74,15 @@ protected:
 		ASSERT_EQ(fast_in(kAck), PTRIG_ACCELERATED);
 		ASSERT_EQ(fast_out(kAck), PTRIG_ACCELERATED);
 	}
+	/// Its entry goes, and is made again by the remote's next packet.
+	void flush() {
+		forget_entry(tuple());
+		EXPECT_EQ(fast_in(kAck), PTRIG_ACCELERATED);
+		age_fast(seconds(1));
+		EXPECT_EQ(slow_in(kAck), PTRIG_REMADE);
+		EXPECT_EQ(asked(), 1U);
+		set_tcp_state(tuple(), kEstablished);
+	}
 	unsigned asked() {
 		unsigned n = 0;
 		for (const ptrig_event &event : events())
@@ -108,7 +120,7 @@ TEST_P(FastTcp, TheDaemonIsAskedOnceASecondForWhatIsWorthIt) {
 }
 
 TEST_P(FastTcp, NobodyIsAskedWhereNothingIsFast) {
-	dp().memory<ptrig_state>("pt_state")[0].fast = 0;
+	dp().memory<ptrig_state>("pt_state")[0].fast = PTRIG_STATE_FAST_OFF;
 	for (int i = 0; i < 33; i++)
 		EXPECT_EQ(slow_out(kAck), PTRIG_FORWARDED);
 	age_sessions(seconds(1));
@@ -157,17 +169,42 @@ TEST_P(FastTcp, FlagsThatMeanGoByTheKernel) {
 		EXPECT_EQ(fast_in(flags), PTRIG_ACCELERATED) << flags;
 }
 
+/// Its new entry knows nothing of its windows: what came next would be invalid, and the gateway would reset it.
 TEST_P(FastTcp, AFlushedConnectionWaitsForTheDaemonAgain) {
 	accelerate();
-	forget_entry(tuple());
-	EXPECT_EQ(fast_in(kAck), PTRIG_ACCELERATED);
-	age_fast(seconds(1));
-	EXPECT_EQ(slow_in(kAck), PTRIG_REMADE);
-	EXPECT_TRUE(fast_ways().empty()) << "in neither direction: its new entry would miss what goes by";
-	EXPECT_EQ(asked(), 1U);
-	set_tcp_state(tuple(), kEstablished);
+	flush();
+	EXPECT_EQ(slow_in(kAck), PTRIG_REMADE_WAITS);
+	EXPECT_EQ(slow_out(kAck), PTRIG_REMADE_WAITS);
+	let_be();
 	EXPECT_EQ(slow_in(kAck), PTRIG_FORWARDED);
 	EXPECT_EQ(slow_out(kAck), PTRIG_FORWARDED);
+	EXPECT_EQ(fast_in(kAck), PTRIG_ACCELERATED);
+	EXPECT_EQ(fast_out(kAck), PTRIG_ACCELERATED);
+	EXPECT_EQ(asked(), 0U);
+}
+
+TEST_P(FastTcp, AFlushedConnectionsOtherDirectionGoesOn) {
+	accelerate();
+	forget_entry(tuple());
+	const std::uint32_t way = session().wan.fast - 1;
+	dp().fast()[way / PTRIG_FAST_WAYS].way[way % PTRIG_FAST_WAYS].until -= 2 * tick_hz().value();
+	EXPECT_EQ(slow_in(kAck), PTRIG_REMADE);
+	EXPECT_EQ(fast_out(kAck), PTRIG_ACCELERATED);
+}
+
+TEST_P(FastTcp, AFlushedConnectionDoesNotWaitLongWhereNoDaemonIs) {
+	accelerate();
+	flush();
+	for (const bool in : {true, false}) {
+		SCOPED_TRACE(in);
+		enum ptrig_reason reason = PTRIG_REMADE_WAITS;
+		for (int i = 0; i < 1000 && reason == PTRIG_REMADE_WAITS; i++) {
+			std::this_thread::sleep_for(std::chrono::milliseconds(10));
+			reason = in ? slow_in(kAck) : slow_out(kAck);
+		}
+		EXPECT_EQ(reason, PTRIG_FORWARDED);
+	}
+	EXPECT_TRUE(fast_ways().empty()) << "in neither direction: its new entry would miss what goes by";
 	EXPECT_NE(fast_in(kAck), PTRIG_ACCELERATED);
 	EXPECT_NE(fast_out(kAck), PTRIG_ACCELERATED);
 	accelerate();

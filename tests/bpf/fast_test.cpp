@@ -73,6 +73,18 @@ protected:
 	}
 };
 
+/// While it rests, nothing is repeated, and nothing waits for the program at LAN egress, which is not there.
+TEST_P(Fast, NothingWhileItRests) {
+	dp().memory<ptrig_state>("pt_state")[0].fast = PTRIG_STATE_FAST_RESTS;
+	for (int i = 0; i < 2; i++) {
+		expect_not_in(kIn);
+		expect_not_out(kOut);
+		EXPECT_EQ(wan_in(kIn), PTRIG_FORWARDED);
+	}
+	for (const auto &[number, waiting] : dp().entries<std::uint32_t, std::uint32_t>("pt_hints"))
+		EXPECT_TRUE(number < PTRIG_HINTS || !waiting) << number;
+}
+
 TEST_P(Fast, BothDirections) {
 	Packet seen;
 	EXPECT_EQ(in(kIn, &seen), PTRIG_ACCELERATED);
@@ -179,6 +191,11 @@ TEST_P(Fast, MoreSessionsLongerPermission) {
 	EXPECT_EQ(permitted(40000), 3 * hz) << "four seconds: 20,000 looks a second";
 	EXPECT_EQ(permitted(80000), 7 * hz);
 	EXPECT_EQ(permitted(10000000), 7 * hz) << "never more than eight";
+
+	auto state = dp().memory<ptrig_state>("pt_state");
+	state[0].followed_ns = 0;
+	EXPECT_EQ(permitted(80000), 0U) << "nobody would shorten it when the firewall changes";
+	state[0].followed_ns = ~0ULL;
 
 	config_.timeouts.udp = seconds(4);
 	apply(config_.rules, 1);

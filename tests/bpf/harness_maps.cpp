@@ -208,7 +208,9 @@ void DatapathTest::age_lease(const std::string &rule, nanoseconds by, const std:
 
 void DatapathTest::with_fast(bool xdp) {
 	static const Fd pass = xdp_pass();
-	dp_->memory<ptrig_state>("pt_state")[0].fast = 1;
+	auto state = dp_->memory<ptrig_state>("pt_state");
+	state[0].fast = PTRIG_STATE_FAST_ON;
+	state[0].followed_ns = ~0ULL;
 	const std::uint32_t fast = PTRIG_IFACE_FAST_IN | PTRIG_IFACE_FAST_OUT;
 	for (const std::string dev : {"lan0", "lan1", "wan0", "wan1", "tunl", "tunw"})
 		interface(dev, (dev.find('l') == std::string::npos ? PTRIG_IFACE_WAN : PTRIG_IFACE_LAN) | fast |

@@ -211,8 +211,10 @@ struct Stream {
 std::string noise(size_t bytes) {
 	static std::mt19937_64 random(20250101);
 	std::string text(bytes, '\0');
-	for (char &c : text)
-		c = static_cast<char>(random());
+	for (size_t at = 0; at < bytes; at += sizeof(std::uint64_t)) {
+		const std::uint64_t part = random();
+		std::memcpy(text.data() + at, &part, std::min(sizeof(part), bytes - at));
+	}
 	return text;
 }
 

@@ -119,8 +119,7 @@ TEST_P(Flush, ATransferGoesOn) {
 	EXPECT_GE(counter("remade"), 1U) << "where no acknowledgement of the host's was under way";
 }
 
-/// A few hundred kilobytes and a thousand datagrams a second, each way. (One that fills the path may break: what comes
-/// in the moment before the daemon has told the kernel is held against a window of 64 KiB.)
+/// A few hundred kilobytes and a thousand datagrams a second, each way.
 TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
 	run_daemon(game());
 	begin();

@@ -101,6 +101,7 @@ void Differential::pass(model::Gateway &gateway, unsigned secs) {
 			session.seen_ns -= by;
 			session.checked -= ticks;
 			session.heard -= ticks;
+			session.remade -= static_cast<std::uint16_t>(ticks);
 		});
 	edit_all<ptrig_flow_key, ptrig_note>(dp(), "pt_notes", [&](ptrig_note &note) {
 		note.noted -= ticks;

@@ -72,6 +72,8 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
+	std::optional<Time>
+		remade; ///< TCP: its entry was made again then, and nobody has told conntrack what to make of it
 	std::optional<Time> heard; ///< when its host has last sent, at LAN ingress
 	std::string via;           ///< MAC address that the host's packets must have; empty: any
 	bool kill = false;         ///< ends with its lease, if its rule is gone
@@ -227,6 +229,7 @@ private:
 	bool over(const Session &session);
 	enum ptrig_reason host_answers(Session &session, const Input &in);
 	std::optional<enum ptrig_reason> remote_sends(const Input &in, bool &ended);
+	bool waits(Session &s);
 	bool look(Session &session, Whose whose);
 	bool take_token(Lease &lease);
 	enum ptrig_reason may_begin(Lease &lease, const Rule &rule, const std::string &payer);

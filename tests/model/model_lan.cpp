@@ -35,7 +35,7 @@ enum ptrig_reason Gateway::heard(const Input &in) {
 		if (s->hairpin)
 			return host_answers(*s, in);
 		s->heard = now_;
-		return PTRIG_HEARD;
+		return waits(*s) ? PTRIG_REMADE_WAITS : PTRIG_HEARD;
 	}
 	bool ended = false;
 	if (const auto reason = in.remote == in.wan ? hairpin(in, ended) : std::nullopt)

@@ -101,6 +101,14 @@ bool Gateway::look(Session &s, Whose whose) {
 	return false;
 }
 
+/// Whoever has to tell conntrack not to mind its sequence numbers gets so much time, for nobody does here.
+bool Gateway::waits(Session &s) {
+	constexpr Time kWait = kSecond / 4;
+	if (s.remade && (now_ - *s.remade >= kWait || !flows_.find(s.from_remote())))
+		s.remade.reset();
+	return s.remade.has_value();
+}
+
 /// A remote's packet of a session, if it is one's.
 std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &ended) {
 	Session *s = by_remote(in.tuple());
@@ -108,7 +116,8 @@ std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &en
 		return std::nullopt;
 	const Whose whose = flows_.whose(in.tuple(), s->host, s->host_port);
 	const bool ours = whose == Whose::kOurs || whose == Whose::kHosts;
-	if (s->halfopen() || now_ - s->in.looked >= kSecond || !ours || in.flags & (kSyn | kFin | kRst) || s->refused) {
+	if (s->halfopen() || now_ - s->in.looked >= kSecond || !ours || in.flags & (kSyn | kFin | kRst) || s->refused ||
+	    s->remade) {
 		if (!look(*s, whose)) {
 			ended = true;
 			return std::nullopt;
@@ -118,6 +127,10 @@ std::optional<enum ptrig_reason> Gateway::remote_sends(const Input &in, bool &en
 		if (!ours && !flows_.insert(entry_of(*s)))
 			return PTRIG_ENTRY_REFUSED;
 		s->in.looked = now_;
+		if (ours && waits(*s))
+			return PTRIG_REMADE_WAITS;
+		if (!ours && in.tcp())
+			s->remade = now_;
 	}
 	s->ask |= (in.flags & (kFin | kRst)) != 0;
 	s->in.packets++;
