@@ -192,18 +192,18 @@ static __noinline void pt_entry_time(struct __sk_buff *skb, const struct pt_tupl
 	bpf_ct_release(ct);
 }
 
-#define PT_FORGET_TRIES 8
+#define PT_FORGET_TRIES 64
 
 /* Entries cannot be deleted from here. This one expires at once, and the second look-up, which finds that it has,
  * deletes it. A packet on another CPU may have given it time in between, then it is found, or even between the kernel's
  * two looks at its time: then it is not found, and lives (____nf_conntrack_find(), nf_ct_gc_expired()). So it is gone
- * when it is dying. */
-static __noinline void pt_entry_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
+ * when it is dying. Global for the verifier's sake. */
+__noinline int pt_entry_forget(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto) {
 	struct bpf_ct_opts opts = {};
-	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
+	struct nf_conn *ct = t ? pt_conntrack_find(skb, t, proto, &opts) : NULL;
 
 	if (!ct)
-		return;
+		return 0;
 	for (int i = 0; i < PT_FORGET_TRIES && !(ct->status & PT_IPS_DYING); i++) {
 		bpf_ct_change_timeout(ct, 0);
 		struct nf_conn *again = pt_conntrack_find(skb, t, proto, &opts);
@@ -212,6 +212,7 @@ static __noinline void pt_entry_forget(struct __sk_buff *skb, const struct pt_tu
 			bpf_ct_release(again);
 	}
 	bpf_ct_release(ct);
+	return 0;
 }
 
 /* An entry to be made: what a packet `orig` and its answers are translated to. */

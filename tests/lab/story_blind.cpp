@@ -135,6 +135,32 @@ TEST_P(Blind, AResetEndsNoConnection) {
 	EXPECT_TRUE(says(remote_beside, host_beside));
 }
 
+/// Conntrack takes any sequence number then: ptrig knows what the host has acknowledged, and holds a RST or FIN to
+/// that.
+TEST_P(Blind, NeitherAResetNorAFinEndsASilentConnectionOfTheFastPath) {
+	begin();
+	auto [remote, host] = connect(kOpen);
+	ASSERT_TRUE(eventually(30s, [&] {
+		const std::uint64_t before = counter("accelerated");
+		return exchange(remote, host, 1 << 18) && counter("accelerated") > before + 50;
+	}));
+	let_permissions_end();
+	const std::uint64_t dropped = counter("out_of_window");
+	for (const std::uint32_t off_by : {0x40000000U, 0xc0000000U, 0U - 1U})
+		for (const std::uint8_t flags : {kTcpRst, std::uint8_t(kTcpFin | kTcpAck)})
+			forge(remote, flags, off_by);
+	forge(remote, kTcpRst, 1); // in the window: the host asks whether it was one (RFC 5961 3.2)
+	EXPECT_FALSE(eventually(4s, [&] { return state_of_session() != "established"; })) << state_of_session();
+	EXPECT_EQ(counter("out_of_window"), dropped + 6);
+	EXPECT_TRUE(says(host, remote));
+	EXPECT_TRUE(says(remote, host));
+	EXPECT_TRUE(exchange(remote, host, 1 << 18));
+	let_permissions_end();
+	forge(remote, kTcpRst, 0);
+	EXPECT_TRUE(eventually(10s, [&] { return state_of_session() == "0"; }))
+		<< "one that hits: " << state_of_session();
+}
+
 TEST_P(Blind, AFinEndsNoConnectionThatIsHalfClosed) {
 	begin();
 	auto [remote, host] = connect(kOpen);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "loader/classifier.h"
+#include "tests/lab/flow.h"
 #include "tests/lab/frames.h"
 #include "tests/lab/policy.h"
 #include "tests/lab/soak.h"
@@ -90,6 +91,50 @@ TEST_P(FastPath, RestsWhileNoSessionIsThere) {
 	daemon.signal(SIGTERM);
 	EXPECT_EQ(daemon.wait(20s).value_or(Output{}).status, 0);
 	EXPECT_TRUE(looks_at_lan_egress()) << "nobody is there to wake it";
+}
+
+/// Of whatever kind its end is: soon nothing comes to the host any more, of a thousand datagrams a second.
+TEST_P(FastPath, EndsWithItsSession) {
+	const std::string rules = game("conflict = 'takeover'\non_close = 'kill'\ntimeout = '2s'");
+	run_daemon(rules);
+	const Fd &host = udp_on(lan1(), 6000);
+	const PacketCount at_host(lan1(), "prerouting priority raw", "udp dport 6000");
+	struct End {
+		const char *name;
+		std::function<void()> make;
+	};
+	const std::vector<End> ends{
+		{"its lease is closed",
+		 [&] {
+			 ptrig({"lease", "close", "game"});
+		 }},
+		{"the session is closed",
+		 [&] {
+			 ptrig({"session", "close", "--all"});
+		 }},
+		{"another host takes the lease", [&] { trigger(lan2()); }},
+		{"the lease ends by time", [] {}},
+		{"its remote is denied", [&] { apply(rules, "deny_remotes = ['" + kRemote2 + "']\n"); }},
+	};
+	for (const End &end : ends) {
+		SCOPED_TRACE(end.name);
+		trigger(lan1());
+		const Fd remote = start_talk(lan1(), {kRemote2, 0});
+		const std::uint64_t before = counter("accelerated");
+		const Flow flow(remote, {kWan, 6000}, host, 1000);
+		ASSERT_TRUE(eventually(10s, [&] {
+			try_trigger(lan1());
+			return counter("accelerated") > before + 500;
+		}));
+		end.make();
+		EXPECT_TRUE(eventually(10s, [&] {
+			const std::uint64_t arrived = at_host.udp();
+			std::this_thread::sleep_for(200ms);
+			return at_host.udp() == arrived;
+		})) << at_host.udp();
+		ptrig({"session", "close", "--all"});
+		ptrig({"lease", "close", "--all"});
+	}
 }
 
 TEST_P(FastPath, ALargeTransferOutlivesRulesThatChange) {
