@@ -19,6 +19,9 @@ struct pt_found {
 	struct ptrig_session *lan; /* NULL: none */
 	__u64 id;
 	bool halfopen;
+	/* TCP, once pt_answer_whose() has looked: as conntrack has it */
+	__u8 tcp_state;
+	bool liberal;
 };
 
 /* By the tuple of the packet as its host sends it. */
@@ -95,12 +98,7 @@ static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, con
 }
 
 /* Whose is the entry under the session's tuple, in which state of TCP is it, and does it let sequence numbers be? */
-struct pt_answer_tcp {
-	__u8 state;
-	bool liberal;
-};
-static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const struct pt_found *found,
-						struct pt_answer_tcp *tcp) {
+static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, struct pt_found *found) {
 	if (!found->lan)
 		return PT_NONE;
 	struct pt_tuple t;
@@ -108,8 +106,8 @@ static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, const str
 
 	if (!pt_flow_look(skb, &found->lan_key, found->lan, &t, &e))
 		return PT_NONE;
-	tcp->state = pt_flow_tcp_state(&e);
-	tcp->liberal = e.liberal;
+	found->tcp_state = pt_flow_tcp_state(&e);
+	found->liberal = e.liberal;
 	return pt_entry_whose(&e, found->lan_key.saddr, found->lan_key.sport);
 }
 
@@ -159,11 +157,13 @@ static __noinline bool pt_answer_heard_waits(struct __sk_buff *skb, const struct
 #define PT_LIBERAL_PACKETS 32 /* of its host: a connection with fewer is not worth it */
 
 /* As conntrack sees the connection now. Its entry is to let sequence numbers be before the fast path may have it. */
-static __noinline void pt_answer_track(struct ptrig_session *lan, const struct pt_answer_tcp *tcp) {
+static __noinline void pt_answer_track(const struct pt_found *found) {
+	struct ptrig_session *lan = found->lan;
+
 	if (!lan)
 		return;
-	lan->state = tcp->state;
-	if (tcp->liberal) {
+	lan->state = found->tcp_state;
+	if (found->liberal) {
 		lan->flags |= PTRIG_SESSION_LIBERAL;
 		return;
 	}
@@ -174,9 +174,8 @@ static __noinline void pt_answer_track(struct ptrig_session *lan, const struct p
 
 /* An answered session's packet from its host: once a second, and for FIN and RST, it is looked at. */
 static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const struct pt_pkt *p,
-						    const struct pt_found *found, const struct ptrig_config *config) {
+						    struct pt_found *found, const struct ptrig_config *config) {
 	struct ptrig_session *lan = found->lan;
-	struct pt_answer_tcp tcp = {};
 
 	if (!lan)
 		return PTRIG_SESSION_ENDED;
@@ -184,9 +183,11 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	struct ptrig_rule *rule = pt_rule_by_id(pt_generation(), lan->rule);
 	struct ptrig_lease *lease = pt_session_lease(lan, rule, now);
 
-	enum pt_whose whose = pt_answer_whose(skb, found, &tcp);
+	enum pt_whose whose = pt_answer_whose(skb, found);
 	bool there = whose == PT_OURS || whose == PT_HOSTS;
 
+	if (p->tcp_flags & PT_TCP_RST && found->liberal) /* conntrack makes nothing of it then */
+		pt_session_mark(lan, found->id, PTRIG_SESSION_OVER, 0);
 	if (whose == PT_ANOTHERS || pt_flow_denied(config, lan) ||
 	    pt_established_over(lan, seen, p->proto, lease, rule, config, now)) {
 		pt_flow_end(skb, &found->lan_key, lan, found->id, false);
@@ -196,7 +197,7 @@ static __noinline enum ptrig_reason pt_answer_renew(struct __sk_buff *skb, const
 	if (pt_session_number(lan) != found->id)
 		return PTRIG_SESSION_ENDED;
 	if (p->proto == IPPROTO_TCP && there)
-		pt_answer_track(lan, &tcp);
+		pt_answer_track(found);
 	if ((__s64)(now - seen) > 0)
 		lan->seen_ns = now;
 	lan->checked = bpf_jiffies64();
@@ -242,11 +243,7 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 
 	if (closing) {
 		pt_answer_slow(lan, pt_answer_wan(found));
-		/* where conntrack lets sequence numbers be, it makes nothing of a RST */
-		pt_session_mark(lan, found->id,
-				p->tcp_flags & PT_TCP_RST && lan->flags & PTRIG_SESSION_LIBERAL ? PTRIG_SESSION_OVER
-												: PTRIG_SESSION_ASK,
-				0);
+		pt_session_mark(lan, found->id, PTRIG_SESSION_ASK, 0);
 	}
 	if (closing || lan->state != PTRIG_SESSION_ESTABLISHED || lan->id & PTRIG_SESSION_OVER ||
 	    (__u32)bpf_jiffies64() - lan->checked >= cfg_tick_hz)
@@ -258,15 +255,16 @@ static __noinline enum ptrig_reason pt_answer(struct __sk_buff *skb, const struc
 	return reason;
 }
 
-/* What the host has acknowledged, against which a RST or FIN of its remote is held. */
+/* What the host has acknowledged, against which a RST or FIN of its remote is held. It is noted from the first packet
+ * on: conntrack may let sequence numbers be at any moment. */
 static __always_inline void pt_answer_acked(struct __sk_buff *skb, const struct pt_pkt *p, struct ptrig_session *lan) {
-	__be32 ack;
+	__u32 ack;
 
-	if (!(p->tcp_flags & PT_TCP_ACK) ||
-	    bpf_skb_load_bytes(skb, p->l4 + offsetof(struct tcphdr, ack_seq), &ack, sizeof(ack)))
+	if (!pt_packet_acks(skb, p, &ack))
 		return;
-	lan->ack = bpf_ntohl(ack);
-	lan->flags |= PTRIG_SESSION_ACKED;
+	lan->ack = ack;
+	if (!(lan->flags & PTRIG_SESSION_ACKED))
+		lan->flags |= PTRIG_SESSION_ACKED;
 }
 
 /* At LAN ingress: a session's packet from its host; GO_ON if there is none. Global for the verifier's sake. */
@@ -289,11 +287,10 @@ __noinline int pt_answer_heard(struct __sk_buff *skb, struct pt_flow *f) {
 		lan->heard = tick;
 	if (lan->flags & PTRIG_SESSION_REMADE && pt_answer_heard_waits(skb, &found))
 		return PTRIG_REMADE_WAITS;
-	if (pt_permit_wanted(lan, &f->p)) {
+	if (f->p.proto == IPPROTO_TCP)
+		pt_answer_acked(skb, &f->p, lan);
+	if (pt_permit_wanted(lan, &f->p))
 		pt_permit_ask(skb, f, lan);
-		if (f->p.proto == IPPROTO_TCP)
-			pt_answer_acked(skb, &f->p, lan);
-	}
 	pt_hint_set(f->p.daddr, f->p.dport, f->p.proto, PTRIG_SIDE_WAN);
 	return PTRIG_HEARD;
 }

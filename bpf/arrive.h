@@ -183,7 +183,8 @@ static __noinline enum ptrig_reason pt_arrive_closes(struct __sk_buff *skb, cons
 			return PTRIG_OUT_OF_WINDOW;
 		__u32 ahead = bpf_ntohl(seq) - pt_fast_acked(lan);
 
-		if (ahead > (e->window > PT_WINDOW_LEAST ? e->window : PT_WINDOW_LEAST))
+		/* a FIN may come again, whose acknowledgement was lost */
+		if (ahead > (e->window > PT_WINDOW_LEAST ? e->window : PT_WINDOW_LEAST) && (reset || ahead != ~0U))
 			return PTRIG_OUT_OF_WINDOW;
 		if (reset)
 			mark = ahead ? 0 : PTRIG_SESSION_OVER;

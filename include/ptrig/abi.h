@@ -333,7 +333,7 @@ struct ptrig_session {
 	__u8 state;
 	__u8 flags;
 	__u16 remade; /* the lower half of jiffies when that was */
-	__u32 ack;    /* LAN half: what its host has acknowledged last by the kernel's way, while LIBERAL */
+	__u32 ack;    /* LAN half: what its host has acknowledged last by the kernel's way */
 };
 
 struct ptrig_pair {

@@ -228,6 +228,18 @@ TEST_P(FastTcp, ARemotesResetMustFitExactly) {
 	EXPECT_TRUE(sessions().empty());
 }
 
+/// From the moment on in which conntrack lets sequence numbers be, and not only once ptrig has seen that it does.
+TEST_P(FastTcp, AResetOrFinIsHeldToWhatTheHostAcknowledgedFromTheBeginning) {
+	let_be();
+	for (const std::uint32_t off : {kAcked - 2, kAcked + 65536, kAcked + 0x80000000U}) {
+		EXPECT_EQ(slow_in(kRst, off), PTRIG_OUT_OF_WINDOW) << off;
+		EXPECT_EQ(slow_in(kFin | kAck, off), PTRIG_OUT_OF_WINDOW) << off;
+	}
+	EXPECT_FALSE(session().lan.id & PTRIG_SESSION_ASK);
+	EXPECT_EQ(slow_out(kRst), PTRIG_SESSION_ENDED);
+	EXPECT_TRUE(sessions().empty());
+}
+
 TEST_P(FastTcp, WhatTheHostAcknowledgesByTheFastPathCounts) {
 	accelerate();
 	EXPECT_EQ(fast_out(kAck, kAcked + 5000000), PTRIG_ACCELERATED);
@@ -242,12 +254,13 @@ TEST_P(FastTcp, WhatTheHostAcknowledgesByTheFastPathCounts) {
 
 TEST_P(FastTcp, ARemotesFinMustBeInTheWindow) {
 	accelerate();
-	EXPECT_EQ(slow_in(kFin | kAck, kAcked - 1), PTRIG_OUT_OF_WINDOW);
+	EXPECT_EQ(slow_in(kFin | kAck, kAcked - 2), PTRIG_OUT_OF_WINDOW);
 	EXPECT_EQ(fast_in(kAck), PTRIG_ACCELERATED);
 	EXPECT_FALSE(session().lan.id & PTRIG_SESSION_ASK);
 	EXPECT_EQ(slow_in(kFin | kAck, kAcked + 1448), PTRIG_FORWARDED);
 	EXPECT_TRUE(fast_ways().empty()) << "conntrack is to see how it ends";
 	EXPECT_TRUE(session().lan.id & PTRIG_SESSION_ASK);
+	EXPECT_EQ(slow_in(kFin | kAck, kAcked - 1), PTRIG_FORWARDED) << "once more: its acknowledgement was lost";
 	set_tcp_state(tuple(), kCloseWait);
 	EXPECT_EQ(slow_in(kAck), PTRIG_FORWARDED);
 	EXPECT_EQ(slow_out(kAck), PTRIG_FORWARDED);
