@@ -68,7 +68,7 @@ int bench_generate(struct xdp_md *ctx) {
 	void *data = (void *)(long)ctx->data;
 	struct frame f = frame_at(data);
 	void *end = (void *)(long)ctx->data_end;
-	const __u64 n = sent++;
+	const __u64 n = plan.by_cpu ? bpf_get_smp_processor_id() : sent++; /* no line that two CPUs write */
 	__u64 flow = n;
 	__u32 out = plan.mode == BENCH_OUT;
 

@@ -26,7 +26,7 @@ struct bench_plan {
 	__u8 gw_wan[6], remote_mac[6], gw_lan[6], host_mac[6];
 	__u32 remote_port; /* host order; 0: by flow */
 	__be16 trigger;
-	__u16 pad;
+	__u16 by_cpu; /* 1: each CPU sends a flow of its own, number `first` + the CPU's */
 };
 
 /* What the header touch writes into each frame of one direction, and what the checking sink expects in it. */

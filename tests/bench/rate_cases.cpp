@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <map>
 #include <memory>
+#include <thread>
 
 #include "tests/bench/cases.h"
 #include "tests/bench/contender.h"
@@ -179,6 +181,32 @@ void run_new(bool answered, const Options &options, Report &report) {
 	compare(entries, what, report);
 }
 
+/// One CPU and two, each with a session of its own.
+void run_cpus(const Options &options, Report &report) {
+	report.begin("in, 1 and 2 CPUs");
+	Wanted wanted{static_cast<std::uint32_t>(std::thread::hardware_concurrency())};
+	wanted.daemon = true;
+	for (const std::string name : {"touch", "xdp"}) {
+		const auto contender = make_contender(name, wanted);
+		Rig &rig = contender->rig();
+		std::map<unsigned, std::vector<double>> rates;
+		for (int round = 0; round < options.rounds; round++)
+			for (const auto &cpus : {std::vector{0}, std::vector{0, 1}}) {
+				rig.send(rig.plan(BENCH_IN, wanted.sessions), wanted.sessions);
+				const Rate rate = rig.send_from(cpus, rig.plan(BENCH_IN, wanted.sessions),
+								std::chrono::duration<double>(options.seconds));
+				if (rate.received * 100 < rate.sent * 95)
+					report.note(fmt::format("{}: {} of {} packets arrived", name, rate.received,
+								rate.sent));
+				rates[static_cast<unsigned>(cpus.size())].push_back(rate.per_second());
+			}
+		report.rates(name + ", 1 CPU", rates[1]);
+		report.rates(name + ", 2 CPUs", rates[2]);
+		report.at_least(fmt::format("{}: 2 CPUs ÷ 1, each its own session", name), 1.9,
+				ratio(rates[2], rates[1]));
+	}
+}
+
 } // namespace
 
 std::vector<Case> rate_cases() {
@@ -188,6 +216,7 @@ std::vector<Case> rate_cases() {
 			cases.push_back({what.name, [what](const Options &options, Report &report) {
 						 run(what, options, report);
 					 }});
+	cases.push_back({"in, 1 and 2 CPUs", run_cpus});
 	cases.push_back({"new sessions, host silent",
 			 [](const Options &options, Report &report) { run_new(false, options, report); }});
 	cases.push_back({"new sessions, answered",

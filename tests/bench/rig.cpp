@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "bench/bench.skel.h"
@@ -95,13 +96,13 @@ Rig::~Rig() = default;
 
 void Rig::connect() {
 	gw_.sysctl("ipv4/ip_forward", "1");
+	const auto count = std::to_string(libbpf_num_possible_cpus()); // a queue for each CPU
+	const std::string queues = " numtxqueues " + count + " numrxqueues " + count;
 	lab::must(gw_, {"ip", "-batch", "-"},
-		  "link add wan0 address 02:00:00:00:00:02 type veth peer name eth0 address 02:00:00:00:00:10 netns " +
-			  remote_.name() +
-			  "\n"
-			  "link add lan0 address 02:00:00:00:77:01 type veth peer name eth0 address 02:00:00:00:77:11 "
-			  "netns " +
-			  host_.name() +
+		  "link add wan0 address 02:00:00:00:00:02" + queues +
+			  " type veth peer name eth0 address 02:00:00:00:00:10" + queues + " netns " + remote_.name() +
+			  "\nlink add lan0 address 02:00:00:00:77:01" + queues +
+			  " type veth peer name eth0 address 02:00:00:00:77:11" + queues + " netns " + host_.name() +
 			  "\n"
 			  "addr add 203.0.113.2/24 dev wan0\naddr add 192.168.77.1/24 dev lan0\n"
 			  "link set wan0 up\nlink set lan0 up\nroute add default via 203.0.113.10\n"
@@ -248,6 +249,36 @@ Rate Rig::send(const bench_plan &plan, std::uint64_t frames, std::uint32_t batch
 	}
 	const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
 	return {frames, received() - before, took.count()};
+}
+
+Rate Rig::send_from(const std::vector<int> &cpus, const bench_plan &plan, std::chrono::duration<double> time) {
+	bpf_->bss->plan = plan;
+	bpf_->bss->plan.by_cpu = 1;
+	const std::uint64_t before = received();
+	const auto start = std::chrono::steady_clock::now();
+	const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start); };
+	std::vector<Rate> rates(cpus.size());
+	std::vector<std::thread> threads;
+	for (std::size_t i = 0; i < cpus.size(); i++)
+		threads.emplace_back([&, i] {
+			pin_to_cpu(cpus[i]);
+			do {
+				run(kFramesPerCall, 64);
+				rates[i].sent += kFramesPerCall;
+			} while (passed() < time);
+			rates[i].seconds = passed().count();
+		});
+	for (std::thread &thread : threads)
+		thread.join();
+	Rate sum{.seconds = time.count()};
+	double per_second = 0;
+	for (const Rate &rate : rates) {
+		sum.sent += rate.sent;
+		per_second += static_cast<double>(rate.sent) / rate.seconds;
+	}
+	sum.received = received() - before;
+	sum.seconds = static_cast<double>(sum.sent) / per_second;
+	return sum;
 }
 
 Rate Rig::send_for(const bench_plan &plan, std::chrono::duration<double> time, std::uint32_t frames) {

@@ -67,6 +67,9 @@ public:
 	Rate send_for(const bench_plan &plan, std::chrono::duration<double> time,
 		      std::uint32_t frames = kFramesPerCall);
 
+	/// The same from each of these CPUs at once, each a flow of its own: the sum of their rates.
+	Rate send_from(const std::vector<int> &cpus, const bench_plan &plan, std::chrono::duration<double> time);
+
 	/// Frames at the sinks so far.
 	std::uint64_t received() const;
 

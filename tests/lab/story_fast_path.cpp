@@ -271,6 +271,7 @@ TEST_P(ManySessions, EndWithTheirBedtime) {
 /// The kernel tells nobody of their changes, so permission never lasts longer than a second.
 TEST_P(ManySessions, EndWithTheirBedtimeByLegacyIptables) {
 	nft("flush ruleset\n");
+	ip(gw(), ""); // the network is no longer as it was
 	const std::string rules = "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n"
 				  "*nat\n-A POSTROUTING -o wan0 -j MASQUERADE\nCOMMIT\n";
 	must(gw(), {"iptables-legacy-restore"}, rules);
