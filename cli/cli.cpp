@@ -101,9 +101,9 @@ void say(const Cli &cli, const std::string &line) {
 	fmt::print(cli.err, "{}\n", printable(line));
 }
 
-std::string config_path_of(const Gateway &gateway) {
-	const std::string path = gateway.config_path();
-	return path.empty() || path == "-" ? kDefaultConfig : path;
+Result<std::string> config_path_of(const Gateway &gateway) {
+	return gateway.config_path().map(
+		[](const std::string &path) { return path.empty() || path == "-" ? kDefaultConfig : path; });
 }
 
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example) {

@@ -33,7 +33,7 @@ Done run_cli(const std::vector<std::string> &arguments, FILE *out, FILE *err);
 void say(const Cli &cli, const std::string &line);
 
 /// The configuration that a gateway came up with; the usual one if that was standard input.
-std::string config_path_of(const Gateway &gateway);
+Result<std::string> config_path_of(const Gateway &gateway);
 
 /// A command: its help ends with the example.
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &about, const std::string &example);

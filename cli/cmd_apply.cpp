@@ -26,16 +26,18 @@ Done apply(Cli &cli, const ApplyOptions &options) {
 	auto gateway = Gateway::open(cli.pin_dir);
 	if (!gateway)
 		return tl::unexpected(gateway.error());
-	const std::string config_path = config_path_of(*gateway);
+	const auto config_path = config_path_of(*gateway);
+	const auto before = gateway->config();
+	if (!config_path || !before)
+		return tl::unexpected(config_path ? before.error() : config_path.error());
 	if (options.file.empty())
-		wanted = read_usable_config(config_path);
+		wanted = read_usable_config(*config_path);
 	if (!wanted)
 		return tl::unexpected(wanted.error());
-	const Config before = gateway->config();
-	const auto result = options.dry_run ? gateway->plan(*wanted) : gateway->apply(*wanted, config_path);
+	const auto result = options.dry_run ? gateway->plan(*wanted) : gateway->apply(*wanted, *config_path);
 	if (!result)
 		return tl::unexpected(result.error());
-	print_changes(cli, before, *wanted, *result, options.dry_run);
+	print_changes(cli, **before, *wanted, *result, options.dry_run);
 	return {};
 }
 
@@ -45,7 +47,10 @@ Done print_config(Cli &cli) {
 	const auto gateway = Gateway::open(cli.pin_dir);
 	if (!gateway)
 		return tl::unexpected(gateway.error());
-	fmt::print(cli.out, "{}", to_toml(gateway->config()));
+	const auto config = gateway->config();
+	if (!config)
+		return tl::unexpected(config.error());
+	fmt::print(cli.out, "{}", to_toml(**config));
 	return {};
 }
 

@@ -52,7 +52,10 @@ Done Edit::run(const Change &change) {
 		return tl::unexpected(gateway.error());
 	std::string config_path;
 	if (options.save) {
-		config_path = config_path_of(*gateway);
+		auto path = config_path_of(*gateway);
+		if (!path)
+			return tl::unexpected(path.error());
+		config_path = std::move(*path);
 		if (auto ours = check_saveable(config_path, options.name); !ours)
 			return ours;
 	}

@@ -85,7 +85,7 @@ private:
 	Done start();
 	Done find_gateway();
 	Done watch();
-	template <int (Daemon::*handler)()> Done watch_fd(int fd, const char *what);
+	template <int (Daemon::*handler)()> Done watch_fd(Result<int> fd, const char *what);
 	template <int (Daemon::*handler)()> Done every(Source &source, std::uint64_t first_us, const char *what);
 
 	int on_network();
@@ -160,12 +160,12 @@ void Daemon::note_trouble() {
 	      std::pair("reload, the old rules go on", &reload_trouble_)})
 		if (!trouble->empty())
 			lines.push_back(fmt::format("{}: {}", doing, *trouble));
-	(void)write_trouble(runtime_file(options_.pin_dir, "trouble"), lines);
+	discard(write_trouble(runtime_file(options_.pin_dir, "trouble"), lines), "the journal has it");
 }
 
 void Daemon::tell_manager(const char *state) {
-	const std::size_t rules = gateway_->config().rules.size();
-	sd_notifyf(0, "%sSTATUS=following %zu rules%s", state, rules,
+	const auto config = gateway_->config();
+	sd_notifyf(0, "%sSTATUS=following %zu rules%s", state, config ? (*config)->rules.size() : 0,
 		   network_trouble_.empty() ? "" : (", with trouble: " + network_trouble_).c_str());
 }
 
@@ -205,12 +205,14 @@ Done Daemon::start() {
 	return {};
 }
 
-template <int (Daemon::*handler)()> Done Daemon::watch_fd(int fd, const char *what) {
+template <int (Daemon::*handler)()> Done Daemon::watch_fd(Result<int> fd, const char *what) {
+	if (!fd)
+		return within(std::string("watch ") + what, std::move(fd.error()));
 	sd_event_source *source = nullptr;
 	const sd_event_io_handler_t call = [](sd_event_source *, int, std::uint32_t, void *self) {
 		return (static_cast<Daemon *>(self)->*handler)();
 	};
-	if (const int code = sd_event_add_io(loop_.get(), &source, fd, EPOLLIN, call, this); code < 0)
+	if (const int code = sd_event_add_io(loop_.get(), &source, *fd, EPOLLIN, call, this); code < 0)
 		return system_error(std::string("watch ") + what, -code);
 	sources_.emplace_back(source);
 	return {};

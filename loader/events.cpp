@@ -179,21 +179,18 @@ Done EventReader::read(const Gateway::Impl &gateway, const std::function<void(co
 	return liberal;
 }
 
-int Gateway::events_fd() const {
-	if (!impl_->events)
-		if (auto reader = EventReader::open(*impl_))
-			impl_->events = std::move(*reader);
-	return impl_->events ? impl_->events->fd() : -1;
-}
-
-Done Gateway::read_events(const std::function<void(const EventView &)> &each) {
+Result<int> Gateway::events_fd() {
 	if (!impl_->events) {
 		auto reader = EventReader::open(*impl_);
 		if (!reader)
 			return tl::unexpected(std::move(reader.error()));
 		impl_->events = std::move(*reader);
 	}
-	return impl_->events->read(*impl_, each);
+	return impl_->events->fd();
+}
+
+Done Gateway::read_events(const std::function<void(const EventView &)> &each) {
+	return events_fd().and_then([&](int) { return impl_->events->read(*impl_, each); });
 }
 
 } // namespace ptrig

@@ -106,14 +106,14 @@ Done Gateway::present() const {
 	return {};
 }
 
-Config Gateway::config() const {
-	auto live = impl_->live();
-	return live ? (*live)->config : Config{};
+Result<std::shared_ptr<const Config>> Gateway::config() const {
+	return impl_->live().map([](const std::shared_ptr<const Live> &live) {
+		return std::shared_ptr<const Config>(live, &live->config);
+	});
 }
 
-std::string Gateway::config_path() const {
-	auto live = impl_->live();
-	return live ? (*live)->config_path : std::string{};
+Result<std::string> Gateway::config_path() const {
+	return impl_->live().map([](const std::shared_ptr<const Live> &live) { return live->config_path; });
 }
 
 const std::string &Gateway::pin_dir() const {

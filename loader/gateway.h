@@ -149,9 +149,9 @@ public:
 	~Gateway();
 
 	/// The live configuration.
-	Config config() const;
+	Result<std::shared_ptr<const Config>> config() const;
 	/// Where it was read from.
-	std::string config_path() const;
+	Result<std::string> config_path() const;
 	/// Replace the live configuration, atomically for packets and under a lock for writers. Nothing changes on
 	/// error.
 	Result<ApplyResult> apply(const Config &config, const std::string &config_path);
@@ -201,7 +201,7 @@ public:
 	/// it: what the firewall lets out may have changed.
 	Done shorten_permissions();
 	/// File descriptor of the events ring buffer, for the daemon's poll; and what to do when it is readable.
-	int events_fd() const;
+	Result<int> events_fd();
 	Done read_events(const std::function<void(const EventView &)> &each);
 
 	const std::string &pin_dir() const;

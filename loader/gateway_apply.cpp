@@ -121,7 +121,7 @@ Done Gateway::Impl::prepare(const Tables &tables, const Network &network, const 
 			    .and_then([&] { return write_tables(dir, sizes, idle, tables, network, before); })
 			    .and_then([&] { return write_live(dir, idle, next); });
 	if (!done)
-		purge_sets(dir, before.first_set, before.next_set);
+		discard(purge_sets(dir, before.first_set, before.next_set), "the next apply purges them, too");
 	return done;
 }
 
@@ -138,8 +138,8 @@ Done Gateway::Impl::flip(std::shared_ptr<const Live> next) {
 	// From here on the new set is live: the rest tidies up, and the daemon, the next switch or the next sweep does
 	// it if this one cannot.
 	if (wait_for_programs()) {
-		purge_sets(dir, next->first_set, next->next_set);
-		forget_port_bits(dir, idle ^ 1);
+		discard(purge_sets(dir, next->first_set, next->next_set), "as above");
+		discard(forget_port_bits(dir, idle ^ 1), "as above");
 	}
 	remember(idle, std::move(next));
 	return {};
@@ -191,8 +191,8 @@ Result<ApplyResult> Gateway::Impl::replace(const Config &config, const std::stri
 	auto attached = attach_interfaces(dir, *wanted, options, this->names);
 	if (!attached) {
 		if (auto old = want((*before)->config))
-			attach_interfaces(dir, *old, AttachOptions{}, this->names);
-		purge_sets(dir, (*before)->first_set, (*before)->next_set);
+			discard(attach_interfaces(dir, *old, AttachOptions{}, this->names), "the first error is told");
+		discard(purge_sets(dir, (*before)->first_set, (*before)->next_set), "the first error is told");
 		return tl::unexpected(std::move(attached.error()));
 	}
 	if (auto flipped = flip(next); !flipped)

@@ -132,7 +132,7 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::make(const std::string &di
 			    .and_then([&] { return make_room ? make_room() : Done{}; })
 			    .and_then([&] { return commit_pins(dir); });
 	if (!made) {
-		remove_pins(beside);
+		discard(remove_pins(beside), "the first error is told; the next up removes them");
 		return tl::unexpected(std::move(made.error()));
 	}
 	impl->dir = dir;
@@ -142,8 +142,8 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::make(const std::string &di
 	auto attached = wanted ? attach_interfaces(dir, *wanted, options, impl->names)
 			       : Result<AttachReport>(tl::unexpected(std::move(wanted.error())));
 	if (!attached) {
-		detach_all(dir, false);
-		remove_pins(dir);
+		discard(detach_all(dir, false), "the first error is told");
+		discard(remove_pins(dir), "the first error is told");
 		return tl::unexpected(std::move(attached.error()));
 	}
 	notes.insert(notes.end(), attached->lines.begin(), attached->lines.end());
@@ -161,7 +161,7 @@ Result<std::unique_ptr<Gateway::Impl>> Gateway::Impl::start(const std::string &d
 			return tl::unexpected(lock.error());
 		if (!check_pins(dir))
 			return make(dir, config, config_path, nullptr, notes);
-		remove_pins(new_pins_path(dir)); // another process was quicker
+		discard(remove_pins(new_pins_path(dir)), "another process was quicker, and its gateway is what counts");
 	}
 	return adopt(dir, config, config_path, notes);
 }

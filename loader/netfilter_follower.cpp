@@ -39,7 +39,7 @@ void NetfilterFollower::look(Gateway &gateway) {
 		look_at_chain(gateway);
 	looked_at_chain_ = false;
 	shorten_permissions(gateway);
-	(void)gateway.follow_firewall(); // else permissions are short
+	discard(gateway.follow_firewall(), "permissions are short then");
 }
 
 /// Not more often than every five seconds, whoever changes rulesets all the time: it sends every session's next packet
@@ -50,7 +50,7 @@ void NetfilterFollower::shorten_permissions(Gateway &gateway) {
 		return;
 	shorten_ = false;
 	shortened_ = now;
-	(void)gateway.shorten_permissions();
+	discard(gateway.shorten_permissions(), "they end by themselves");
 }
 
 void NetfilterFollower::look_at_expected(Gateway &gateway) {

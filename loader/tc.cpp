@@ -227,7 +227,7 @@ Result<TcAttached> attach(std::uint32_t ifindex, TcSide side, int prog_fd) {
 	auto replaced = set_filter(ifindex, side, prog_fd);
 	if (!replaced) {
 		if (*created) {
-			(void)remove_empty_clsact(ifindex);
+			discard(remove_empty_clsact(ifindex), "the first error is told");
 		}
 		return tl::unexpected(replaced.error());
 	}
