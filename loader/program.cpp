@@ -113,29 +113,25 @@ tl::unexpected<Error> load_error(const char *object, int code, const std::string
 	return system_error(doing, code);
 }
 
-/// Set a `const volatile __u32` of the object, if the object has it.
-void set_constant(bpf_object *object, const char *name, std::uint32_t value) {
-	const btf *types = bpf_object__btf(object);
-	const int section = types ? btf__find_by_name_kind(types, ".rodata", BTF_KIND_DATASEC) : -1;
-	bpf_map *map = nullptr;
-	bpf_object__for_each_map(map, object) {
-		const std::string_view full = bpf_map__name(map);
-		if (full.size() < 7 || full.substr(full.size() - 7) != ".rodata" || section < 0)
-			continue;
-		std::size_t size = 0;
-		auto *memory = static_cast<char *>(const_cast<void *>(bpf_map__initial_value(map, &size)));
-		const btf_type *datasec = btf__type_by_id(types, static_cast<std::uint32_t>(section));
-		for (int i = 0; i < btf_vlen(datasec); i++) {
-			const btf_var_secinfo &info = btf_var_secinfos(datasec)[i];
-			const btf_type *variable = btf__type_by_id(types, info.type);
-			if (std::strcmp(btf__name_by_offset(types, variable->name_off), name) == 0 &&
-			    info.size == sizeof(value) && info.offset + sizeof(value) <= size)
-				std::memcpy(memory + info.offset, &value, sizeof(value));
-		}
-	}
+/// What the programs of either object take for granted.
+template <typename Skeleton> void set_constants(Skeleton &skeleton, const MapSizes &sizes, std::uint32_t hz) {
+	auto &constants = *skeleton.rodata;
+	constants.cfg_tick_hz = hz;
+	constants.cfg_rules_max = sizes.rules;
+	constants.cfg_lists_max = sizes.lists;
+	constants.cfg_halfopen_max = sizes.halfopen;
+	constants.cfg_leases_max = sizes.leases;
+	constants.cfg_conns_max = sizes.leases;
+	constants.cfg_wait_slots = wait_slots(sizes.leases);
+	constants.cfg_fast_buckets = fast_buckets(sizes.sessions);
+	constants.cfg_zone = sizes.zone;
+	constants.cfg_hash_seed = sizes.hash_seed;
 }
 
-std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) {
+using EntriesByMap = std::map<std::string, std::uint32_t>;
+
+/// Of the maps whose size is not fixed.
+EntriesByMap entries_by_map(const MapSizes &sizes) {
 	return {
 		{"pt_leases", sizes.leases},
 		{"pt_conns", sizes.leases},
@@ -152,30 +148,25 @@ std::map<std::string_view, std::uint32_t> entries_by_map(const MapSizes &sizes) 
 	};
 }
 
-bpf_object *open_object(const char *which) {
-	LIBBPF_OPTS(bpf_object_open_opts, opts);
-	std::size_t size = 0;
-	const bool tc = std::strcmp(which, "tc") == 0;
-	opts.object_name = tc ? "ptrig_tc" : "ptrig_xdp";
-	const void *elf = tc ? ptrig_tc_bpf__elf_bytes(&size) : ptrig_xdp_bpf__elf_bytes(&size);
-	return bpf_object__open_mem(elf, size, &opts);
-}
-
-/// Give every map its size, or the map that exists already: in `sibling`, or pinned in `reuse_dir`.
+/// Maps of another object's or of another gateway's instead of the object's own: those in `sibling` (the object with
+/// all of them, which is prepared first), and those that are pinned in `reuse_dir`.
 Done prepare_maps(bpf_object *object, const MapSizes &sizes, bpf_object *sibling, const std::string &reuse_dir) {
-	const auto entries = entries_by_map(sizes);
+	for (const auto &[name, entries] : sibling ? EntriesByMap{} : entries_by_map(sizes)) {
+		bpf_map *map = bpf_object__find_map_by_name(object, name.c_str());
+		if (!map)
+			return fail("give the maps their sizes: the programs have no " + name);
+		bpf_map__set_max_entries(map, entries);
+	}
 	bpf_map *map = nullptr;
 	bpf_object__for_each_map(map, object) {
+		const char *name = bpf_map__name(map);
 		if (bpf_map__is_internal(map))
 			continue;
-		const char *name = bpf_map__name(map);
 		if (const bpf_map *twin = sibling ? bpf_object__find_map_by_name(sibling, name) : nullptr) {
 			if (const int rc = bpf_map__reuse_fd(map, bpf_map__fd(twin)); rc < 0)
 				return system_error(std::string("share ") + name, -rc);
 			continue;
 		}
-		if (const auto size = entries.find(name); size != entries.end())
-			bpf_map__set_max_entries(map, size->second);
 		if (reuse_dir.empty() || access((reuse_dir + "/" + name).c_str(), F_OK) != 0)
 			continue;
 		auto pinned = open_pin(reuse_dir + "/" + name, Access::kWrite);
@@ -185,6 +176,29 @@ Done prepare_maps(bpf_object *object, const MapSizes &sizes, bpf_object *sibling
 			return system_error(std::string("use the pinned ") + name, -rc);
 	}
 	return {};
+}
+
+/// Why a map that is pinned in `dir` is not this one, made with so many entries; empty if it is.
+Result<std::string> misfit(const std::string &dir, const bpf_map *map, const EntriesByMap &entries) {
+	const std::string name = bpf_map__name(map);
+	const std::string path = fmt::format("{}/{}", dir, name);
+	if (access(path.c_str(), F_OK) != 0)
+		return "there is no " + name;
+	auto fd = open_pin(path, Access::kRead);
+	if (!fd)
+		return tl::unexpected(std::move(fd.error()));
+	bpf_map_info info{};
+	std::uint32_t size = sizeof(info);
+	if (const int rc = bpf_obj_get_info_by_fd(fd->get(), &info, &size); rc < 0)
+		return system_error("look at " + name, -rc);
+	const auto flags = info.map_flags & ~std::uint32_t{BPF_F_RDONLY_PROG}; // the kernel's own on devmaps
+	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+	    info.value_size != bpf_map__value_size(map) || flags != bpf_map__map_flags(map))
+		return name + " has another layout";
+	const auto sized = entries.find(name);
+	if (info.max_entries != (sized == entries.end() ? bpf_map__max_entries(map) : sized->second))
+		return name + " has another size";
+	return std::string{};
 }
 
 } // namespace
@@ -206,36 +220,28 @@ Result<std::uint32_t> tick_hz() {
 	return static_cast<std::uint32_t>((kSecond + tick.tv_nsec / 2) / tick.tv_nsec);
 }
 
+void Programs::Closer::operator()(ptrig_tc_bpf *skeleton) const {
+	ptrig_tc_bpf__destroy(skeleton);
+}
+void Programs::Closer::operator()(ptrig_xdp_bpf *skeleton) const {
+	ptrig_xdp_bpf__destroy(skeleton);
+}
+
 Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes) {
 	LogSink sink;
+	const std::unique_ptr<ptrig_tc_bpf, void (*)(ptrig_tc_bpf *)> tc(ptrig_tc_bpf__open(), ptrig_tc_bpf__destroy);
+	const std::unique_ptr<ptrig_xdp_bpf, void (*)(ptrig_xdp_bpf *)> xdp(ptrig_xdp_bpf__open(),
+									    ptrig_xdp_bpf__destroy);
+	if (!tc || !xdp)
+		return system_error("read the BPF programs");
 	const auto entries = entries_by_map(sizes);
-	for (const char *which : {"tc", "xdp"}) {
-		const std::unique_ptr<bpf_object, void (*)(bpf_object *)> object(open_object(which), bpf_object__close);
-		if (!object)
-			return system_error("read the BPF programs");
-		bpf_map *map = nullptr;
-		bpf_object__for_each_map(map, object.get()) {
+	for (const bpf_object *object : {tc->obj, xdp->obj}) {
+		const bpf_map *map = nullptr;
+		bpf_object__for_each_map(map, object) {
 			if (bpf_map__is_internal(map))
 				continue;
-			const std::string name = bpf_map__name(map);
-			const std::string path = fmt::format("{}/{}", dir, name);
-			if (access(path.c_str(), F_OK) != 0)
-				return "there is no " + name;
-			auto fd = open_pin(path, Access::kRead);
-			if (!fd)
-				return tl::unexpected(std::move(fd.error()));
-			bpf_map_info info{};
-			std::uint32_t size = sizeof(info);
-			if (const int rc = bpf_obj_get_info_by_fd(fd->get(), &info, &size); rc < 0)
-				return system_error("look at " + name, -rc);
-			const auto flags =
-				info.map_flags & ~std::uint32_t{BPF_F_RDONLY_PROG}; // the kernel's own on devmaps
-			if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
-			    info.value_size != bpf_map__value_size(map) || flags != bpf_map__map_flags(map))
-				return name + " has another layout";
-			const auto sized = entries.find(name);
-			if (info.max_entries != (sized == entries.end() ? bpf_map__max_entries(map) : sized->second))
-				return name + " has another size";
+			if (auto why = misfit(dir, map, entries); !why || !why->empty())
+				return why;
 		}
 	}
 	return std::string{};
@@ -273,31 +279,28 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 				    sizes.zone));
 	LogSink sink;
 	Programs programs;
-	for (const char *which : {"tc", "xdp"}) {
-		Object object(open_object(which));
-		if (!object)
-			return load_error(which, errno, sink.text);
-		set_constant(object.get(), "cfg_tick_hz", *hz);
-		set_constant(object.get(), "cfg_rules_max", sizes.rules);
-		set_constant(object.get(), "cfg_lists_max", sizes.lists);
-		set_constant(object.get(), "cfg_halfopen_max", sizes.halfopen);
-		set_constant(object.get(), "cfg_leases_max", sizes.leases);
-		set_constant(object.get(), "cfg_conns_max", sizes.leases);
-		set_constant(object.get(), "cfg_wait_slots", wait_slots(sizes.leases));
-		set_constant(object.get(), "cfg_fast_buckets", fast_buckets(sizes.sessions));
-		set_constant(object.get(), "cfg_zone", sizes.zone);
-		set_constant(object.get(), "cfg_hash_seed", sizes.hash_seed);
-		if (auto ready = prepare_maps(object.get(), sizes, programs.tc_.get(), reuse_dir); !ready)
-			return tl::unexpected(std::move(ready.error()));
-		if (const int rc = bpf_object__load(object.get()); rc < 0)
-			return load_error(which, -rc, sink.text);
-		(programs.tc_ ? programs.xdp_ : programs.tc_) = std::move(object);
-	}
+	programs.tc_.reset(ptrig_tc_bpf__open());
+	if (!programs.tc_)
+		return load_error("tc", errno, sink.text);
+	programs.xdp_.reset(ptrig_xdp_bpf__open());
+	if (!programs.xdp_)
+		return load_error("xdp", errno, sink.text);
+	set_constants(*programs.tc_, sizes, *hz);
+	set_constants(*programs.xdp_, sizes, *hz);
+	bpf_object *tc = programs.tc_->obj, *xdp = programs.xdp_->obj;
+	if (auto ready = prepare_maps(tc, sizes, nullptr, reuse_dir); !ready)
+		return tl::unexpected(std::move(ready.error()));
+	if (const int rc = bpf_object__load(tc); rc < 0)
+		return load_error("tc", -rc, sink.text);
+	if (auto ready = prepare_maps(xdp, sizes, tc, reuse_dir); !ready)
+		return tl::unexpected(std::move(ready.error()));
+	if (const int rc = bpf_object__load(xdp); rc < 0)
+		return load_error("xdp", -rc, sink.text);
 	return programs;
 }
 
 Done Programs::pin(const std::string &dir) const {
-	for (const bpf_object *object : {tc_.get(), xdp_.get()}) {
+	for (const bpf_object *object : {tc_->obj, xdp_->obj}) {
 		bpf_map *map = nullptr;
 		bpf_object__for_each_map(map, object) {
 			const std::string path = dir + "/" + bpf_map__name(map);

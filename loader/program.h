@@ -11,6 +11,9 @@
 #include "include/ptrig/abi.h"
 #include "loader/result.h"
 
+struct ptrig_tc_bpf;
+struct ptrig_xdp_bpf;
+
 namespace ptrig {
 
 /// What of [gateway] is fixed when a gateway comes up: the maps' sizes, and what the programs are loaded with.
@@ -52,10 +55,11 @@ public:
 
 private:
 	struct Closer {
-		void operator()(bpf_object *object) const { bpf_object__close(object); }
+		void operator()(ptrig_tc_bpf *skeleton) const;
+		void operator()(ptrig_xdp_bpf *skeleton) const;
 	};
-	using Object = std::unique_ptr<bpf_object, Closer>;
-	Object tc_, xdp_;
+	std::unique_ptr<ptrig_tc_bpf, Closer> tc_;
+	std::unique_ptr<ptrig_xdp_bpf, Closer> xdp_;
 };
 
 } // namespace ptrig
