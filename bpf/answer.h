@@ -99,16 +99,14 @@ static __noinline enum ptrig_reason pt_answer_promote(struct __sk_buff *skb, con
 
 /* Whose is the entry under the session's tuple, in which state of TCP is it, and does it let sequence numbers be? */
 static __noinline enum pt_whose pt_answer_whose(struct __sk_buff *skb, struct pt_found *found) {
-	if (!found->lan)
-		return PT_NONE;
+	struct pt_entry *e = pt_flow_scratch();
 	struct pt_tuple t;
-	struct pt_entry e;
 
-	if (!pt_flow_look(skb, &found->lan_key, found->lan, &t, &e))
+	if (!found->lan || !e || !pt_flow_look(skb, &found->lan_key, found->lan, &t, e))
 		return PT_NONE;
-	found->tcp_state = pt_flow_tcp_state(&e);
-	found->liberal = e.liberal;
-	return pt_entry_whose(&e, found->lan_key.saddr, found->lan_key.sport);
+	found->tcp_state = pt_flow_tcp_state(e);
+	found->liberal = e->liberal;
+	return pt_entry_whose(e, found->lan_key.saddr, found->lan_key.sport);
 }
 
 /* The other half of an answered session. */
@@ -145,13 +143,13 @@ static __noinline bool pt_answer_waits(struct ptrig_session *lan, struct ptrig_s
 }
 /* The same for a packet from the host. */
 static __noinline bool pt_answer_heard_waits(struct __sk_buff *skb, const struct pt_found *found) {
+	struct pt_entry *e = pt_flow_scratch();
 	struct pt_tuple t;
-	struct pt_entry e;
 
-	if (!found->lan)
+	if (!found->lan || !e)
 		return false;
-	pt_flow_look(skb, &found->lan_key, found->lan, &t, &e);
-	return pt_answer_waits(found->lan, pt_answer_wan(found), &e);
+	pt_flow_look(skb, &found->lan_key, found->lan, &t, e);
+	return pt_answer_waits(found->lan, pt_answer_wan(found), e);
 }
 
 #define PT_LIBERAL_PACKETS 32 /* of its host: a connection with fewer is not worth it */

@@ -111,7 +111,7 @@ static __always_inline struct ptrig_wait *pt_wait_find(const struct ptrig_conn_k
 	return wait && pt_conn_is(&wait->key, key) ? wait : NULL;
 }
 /* Of two callers at once, one is told true. */
-static __always_inline bool pt_wait_end(const struct ptrig_conn_key *key) {
+static __noinline bool pt_wait_end(const struct ptrig_conn_key *key) {
 	struct ptrig_wait_key slot = pt_wait_key(key);
 
 	return pt_wait_find(key) && !bpf_map_delete_elem(&pt_pending, &slot);

@@ -95,12 +95,13 @@ static __always_inline bool pt_flow_look(struct __sk_buff *skb, const struct ptr
  * `lan` are the LAN half's. */
 static __noinline bool pt_flow_end(struct __sk_buff *skb, const struct ptrig_session_key *key,
 				   struct ptrig_session *lan, __u64 id, bool halfopen) {
+	struct pt_entry *e = pt_flow_scratch();
 	struct pt_tuple t;
-	struct pt_entry e;
 
-	if (!(halfopen ? pt_session_claim(&pt_halfopen, key, lan, id) : pt_session_claim(&pt_sessions, key, lan, id)))
+	if (!e ||
+	    !(halfopen ? pt_session_claim(&pt_halfopen, key, lan, id) : pt_session_claim(&pt_sessions, key, lan, id)))
 		return false;
-	if (pt_flow_look(skb, key, lan, &t, &e) && pt_entry_whose(&e, key->saddr, key->sport) == PT_OURS)
+	if (pt_flow_look(skb, key, lan, &t, e) && pt_entry_whose(e, key->saddr, key->sport) == PT_OURS)
 		pt_entry_forget(skb, &t, key->proto);
 	if (halfopen)
 		pt_halfopen_delete(key, lan);

@@ -30,14 +30,14 @@ static __always_inline __u64 *pt_known_word(__u64 hash) {
 	return bpf_map_lookup_elem(&pt_known, &index);
 }
 
-static __always_inline bool pt_is_known(struct __sk_buff *skb, const struct pt_flow *f) {
+static __noinline bool pt_is_known(struct __sk_buff *skb, const struct pt_flow *f) {
 	__u64 hash = pt_known_hash(skb, f);
 	const __u64 *word = pt_known_word(hash);
 	__u64 was = word ? *(volatile const __u64 *)word : 0;
 
 	return hash && word && was >> 32 == hash >> 32 && (__u32)bpf_jiffies64() - (__u32)was < cfg_tick_hz / 4;
 }
-static __always_inline void pt_know(struct __sk_buff *skb, const struct pt_flow *f) {
+static __noinline void pt_know(struct __sk_buff *skb, const struct pt_flow *f) {
 	__u64 hash = pt_known_hash(skb, f);
 	__u64 *word = pt_known_word(hash);
 

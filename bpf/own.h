@@ -70,27 +70,28 @@ static __noinline bool pt_own_free(struct __sk_buff *skb, const struct pt_pkt *p
 	return whose == PT_NONE || whose == PT_NOBODYS;
 }
 
+/* Has the flow just begun, so that its entry may be another? */
+static __always_inline bool pt_own_swappable(const struct pt_pkt *p, const struct pt_entry *e) {
+	return !(e->status & (PT_IPS_SEEN_REPLY | PT_IPS_ASSURED | PT_IPS_HELPER)) &&
+	       (p->proto != IPPROTO_TCP || pt_packet_plain_syn(p));
+}
+
 /* The flow's entry `e` makes room for one by which the flow leaves from `port`. */
 static __noinline bool pt_own_swap(struct __sk_buff *skb, const struct pt_pkt *p, const struct pt_entry *e,
 				   __be16 port) {
-	bool tcp = p->proto == IPPROTO_TCP;
 	struct pt_wanted w = {
 		.orig = e->orig,
 		.from = p->saddr,
 		.from_port = port,
 		.mark = e->mark,
-		.time_ms = tcp ? PT_OWN_SYN_MS : PT_OWN_UDP_MS,
+		.time_ms = p->proto == IPPROTO_TCP ? PT_OWN_SYN_MS : PT_OWN_UDP_MS,
 		.proto = p->proto,
 	};
 
-	if (e->status & (PT_IPS_SEEN_REPLY | PT_IPS_ASSURED | PT_IPS_HELPER) || (tcp && !pt_packet_plain_syn(p)))
-		return false;
 	if (e->status & PT_IPS_DST_NAT) {
 		w.to = e->reply.saddr;
 		w.to_port = e->reply.sport;
 	}
-	if (!pt_own_free(skb, p, port))
-		return false;
 	pt_entry_forget(skb, &w.orig, p->proto);
 	return pt_entry_make(skb, &w);
 }
@@ -136,7 +137,7 @@ static __noinline enum ptrig_reason pt_own_leaves(struct __sk_buff *skb, struct 
 	}
 	if (p->proto == IPPROTO_TCP && l->note->marks & PTRIG_NOTE_GIVEN)
 		return PTRIG_NOT_SWAPPED;
-	if (!pt_own_swap(skb, p, e, port))
+	if (!pt_own_swappable(p, e) || !pt_own_free(skb, p, port) || !pt_own_swap(skb, p, e, port))
 		return PTRIG_NOT_SWAPPED;
 	if (p->proto == IPPROTO_TCP) {
 		l->note->marks |= PTRIG_NOTE_GIVEN;

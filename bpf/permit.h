@@ -39,14 +39,14 @@ static __always_inline bool pt_entry_lets_be(const struct pt_entry *e) {
 static __noinline bool pt_permit_tcp(struct __sk_buff *skb, const struct ptrig_session_key *key,
 				     const struct ptrig_session *half) {
 	struct ptrig_session_key wan_key;
+	struct pt_entry *e = pt_flow_scratch();
 	struct pt_tuple t;
-	struct pt_entry e;
 
-	if (!half)
+	if (!half || !e)
 		return false;
 	wan_key = key->side == PTRIG_SIDE_WAN ? *key : pt_session_mirror(key, half);
 	t = pt_flow_tuple(&wan_key);
-	return pt_entry_look(skb, &t, IPPROTO_TCP, &e) && pt_entry_lets_be(&e);
+	return pt_entry_look(skb, &t, IPPROTO_TCP, e) && pt_entry_lets_be(e);
 }
 
 /* At ingress: a packet of the direction `half` goes by the kernel. Egress is told whose frame it was. */
@@ -137,7 +137,7 @@ static __always_inline __u32 pt_fast_to(__be16 port, __u16 hop) {
 }
 
 /* The session's way is this direction's, and says so for another while. */
-static __always_inline bool pt_permit_renew(struct ptrig_session *half, const struct pt_permission *w) {
+static __noinline bool pt_permit_renew(struct ptrig_session *half, const struct pt_permission *w) {
 	__u32 fast = half->fast;
 	struct ptrig_fast *way = pt_fast_way(fast);
 
@@ -158,7 +158,7 @@ static __always_inline bool pt_permit_renew(struct ptrig_session *half, const st
 }
 
 /* A way for session number `id`, whose direction `half` has none. */
-static __always_inline void pt_permit_new(struct ptrig_session *half, __u64 id, struct pt_permission *w) {
+static __noinline void pt_permit_new(struct ptrig_session *half, __u64 id, struct pt_permission *w) {
 	w->hash = pt_fast_hash(&w->key);
 	bpf_loop(2 * PTRIG_FAST_WAYS, pt_permit_try, w, 0);
 	struct ptrig_fast *way = pt_fast_way(w->found);

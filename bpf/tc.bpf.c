@@ -133,11 +133,18 @@ static __noinline int pt_wan_other(struct __sk_buff *skb, const struct pt_pkt *p
 	return pt_verdict_tc(skb, PTRIG_OTHER_WAN, l3, 0, &hop);
 }
 
-static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
+/* A glance at what leaves: does nobody wait for it? `answers`: nor is it a remote's answer to a trigger. */
+static __always_inline bool pt_egress_ordinary(struct __sk_buff *skb, __u32 l3, __u32 side, bool answers) {
 	struct pt_glance g;
 
-	if (!skb->ingress_ifindex || skb->pkt_type != PT_PACKET_HOST ||
-	    (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(&g, PTRIG_SIDE_WAN)))
+	if (!skb->ingress_ifindex || skb->pkt_type != PT_PACKET_HOST)
+		return true;
+	return pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(&g, side) &&
+	       !(answers && pt_port_bits_of(g.proto, bpf_ntohs(g.sport)) & PTRIG_PORT_TRIGGERS);
+}
+
+static __always_inline int pt_wan_egress(struct __sk_buff *skb, __u32 l3) {
+	if (pt_egress_ordinary(skb, l3, PTRIG_SIDE_WAN, false))
 		return pt_verdict_pass(PTRIG_NO_CANDIDATE);
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = pt_leave(skb, l3, &p);
@@ -170,11 +177,7 @@ static __always_inline enum ptrig_reason pt_lan_answer(const struct pt_pkt *p) {
 
 /* Leaves to the LAN: a remote's packet of a session, or its answer to a trigger. */
 static __always_inline int pt_lan_egress(struct __sk_buff *skb, __u32 l3) {
-	struct pt_glance g;
-
-	if (!skb->ingress_ifindex || skb->pkt_type != PT_PACKET_HOST ||
-	    (pt_packet_glance(skb, l3, &g) && !pt_hint_awaits(&g, PTRIG_SIDE_LAN) &&
-	     !(pt_port_bits_of(g.proto, bpf_ntohs(g.sport)) & PTRIG_PORT_TRIGGERS)))
+	if (pt_egress_ordinary(skb, l3, PTRIG_SIDE_LAN, true))
 		return pt_verdict_pass(PTRIG_NO_ANSWER);
 	struct pt_pkt p = {};
 	enum ptrig_reason reason = pt_packet_parse_skb(skb, l3, &p);

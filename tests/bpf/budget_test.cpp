@@ -14,6 +14,10 @@
 
 #include "bpf/tc.skel.h"
 #include "bpf/xdp.skel.h"
+#ifdef PTRIG_NEWEST_CLANG
+#include "bpf/tc_newest.skel.h"
+#include "bpf/xdp_newest.skel.h"
+#endif
 
 namespace {
 
@@ -184,6 +188,25 @@ TEST(Budget, EveryProgramIsWithinIt) {
 			<< name << ": bytes of stack: " << cost.chain;
 	}
 	EXPECT_EQ(budget.size(), costs.size()) << "the budget names a program that is no more";
+}
+
+TEST(Budget, TheNewestClangsProgramsLoadAndLeaveRoom) {
+#ifndef PTRIG_NEWEST_CLANG
+	GTEST_SKIP() << "the build has found neither clang-22 nor clang-19";
+#else
+	if (geteuid() != 0)
+		GTEST_SKIP() << "needs root";
+	const std::unique_ptr<ptrig_tc_newest_bpf, void (*)(ptrig_tc_newest_bpf *)> tc{
+		ptrig_tc_newest_bpf__open_and_load(), ptrig_tc_newest_bpf__destroy};
+	const std::unique_ptr<ptrig_xdp_newest_bpf, void (*)(ptrig_xdp_newest_bpf *)> xdp{
+		ptrig_xdp_newest_bpf__open_and_load(), ptrig_xdp_newest_bpf__destroy};
+	ASSERT_TRUE(tc && xdp) << PTRIG_NEWEST_CLANG;
+	Costs costs;
+	measure(tc->obj, costs);
+	measure(xdp->obj, costs);
+	for (const auto &[name, cost] : costs)
+		EXPECT_LE(cost.stack, kDeepestStack) << PTRIG_NEWEST_CLANG << ", " << name << ": " << cost.chain;
+#endif
 }
 
 } // namespace

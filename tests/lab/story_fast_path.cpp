@@ -97,7 +97,8 @@ TEST_P(FastPath, RestsWhileNoSessionIsThere) {
 
 /// Of whatever kind its end is: soon nothing comes to the host any more, of a thousand datagrams a second.
 TEST_P(FastPath, EndsWithItsSession) {
-	const std::string rules = game("conflict = 'takeover'\non_close = 'kill'\ntimeout = '2s'");
+	const std::string rules = game("conflict = 'takeover'\non_close = 'kill'\ntimeout = " +
+				       std::string(is_slow() ? "'20s'" : "'2s'"));
 	run_daemon(rules);
 	const Fd &host = udp_on(lan1(), 6000);
 	const PacketCount at_host(lan1(), "prerouting priority raw", "udp dport 6000");
@@ -129,7 +130,7 @@ TEST_P(FastPath, EndsWithItsSession) {
 			return counter("accelerated") > before + 100;
 		}));
 		end.make();
-		EXPECT_TRUE(eventually(10s, [&] {
+		EXPECT_TRUE(eventually(30s, [&] {
 			const std::uint64_t arrived = at_host.udp();
 			std::this_thread::sleep_for(200ms);
 			return at_host.udp() == arrived;
