@@ -188,7 +188,7 @@ static __always_inline void pt_lease_tell(enum ptrig_reason reason, __u32 rule, 
  * another rule's lease: so `info` is a copy of one grant of this very lease, and all that is decided is decided by it.
  */
 static __noinline struct ptrig_lease *pt_lease_get_live(const struct ptrig_rule *rule, __be32 remote, __be32 wan,
-							     __u64 now, struct ptrig_lease_info *info) {
+							__u64 now, struct ptrig_lease_info *info) {
 	struct ptrig_lease *lease = pt_lease_find(rule, remote, wan);
 
 	if (!lease)
