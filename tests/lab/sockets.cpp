@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -220,7 +221,7 @@ std::string noise(size_t bytes) {
 
 } // namespace
 
-bool exchange(const Fd &a, const Fd &b, std::size_t bytes, milliseconds deadline) {
+bool exchange(const Fd &a, const Fd &b, std::size_t bytes, milliseconds deadline, milliseconds *longest_pause) {
 	Stream there{a, b, noise(bytes), {}};
 	Stream back{b, a, noise(bytes), {}};
 	const auto end = Clock::now() + deadline;
@@ -229,8 +230,12 @@ bool exchange(const Fd &a, const Fd &b, std::size_t bytes, milliseconds deadline
 			return short(POLLIN | (out.sent < out.data.size() ? POLLOUT : 0));
 		};
 		pollfd both[2] = {{a.get(), events(there), 0}, {b.get(), events(back), 0}};
+		const auto since = Clock::now();
 		if (poll(both, 2, static_cast<int>(left(end).count())) <= 0)
 			return false;
+		if (longest_pause)
+			*longest_pause = std::max(*longest_pause,
+						  std::chrono::duration_cast<milliseconds>(Clock::now() - since));
 		if (both[0].revents & POLLOUT)
 			there.push();
 		if (both[1].revents & POLLOUT)

@@ -49,8 +49,10 @@ Endpoint remote_end(const Fd &socket);
 
 /// Send a line and see it arrive at the other end of the connection.
 bool says(const Fd &from, const Fd &to, milliseconds deadline = patient(2s));
-/// Different bytes in both directions at once; true if all arrived unchanged.
-bool exchange(const Fd &a, const Fd &b, std::size_t bytes, milliseconds deadline = patient(20s));
+/// Different bytes in both directions at once; true if all arrived unchanged. `longest_pause`: in which neither end had
+/// anything to read or room to write, if it was longer than it says.
+bool exchange(const Fd &a, const Fd &b, std::size_t bytes, milliseconds deadline = patient(20s),
+	      milliseconds *longest_pause = nullptr);
 /// Closed in order by the other end: end of file.
 bool at_end(const Fd &socket, milliseconds deadline = patient(2s));
 
