@@ -52,14 +52,21 @@ protected:
 			return there.value().prog_id.has_value();
 		});
 	}
-	/// What of packets that conntrack takes for invalid comes to the forward chain, which drops them, and to the
-	/// gateway itself.
-	void count_invalid() {
+	/// What of a connection's packets conntrack takes for invalid, and comes to the forward chain, which drops it,
+	/// or to the gateway itself.
+	void count_invalid(const Fd &remote) {
+		const std::string port = std::to_string(local_end(remote).port);
+		std::string rules[2];
+		for (const char *end : {"sport", "dport"}) {
+			const std::string match =
+				"\t\ttcp " + std::string(end) + " " + port + " ct state invalid counter name invalid";
+			rules[0] += match + " drop\n";
+			rules[1] += match + "\n";
+		}
 		nft("table inet soak {\n\tcounter invalid { }\n"
-		    "\tchain forward {\n\t\ttype filter hook forward priority -1\n"
-		    "\t\tct state invalid counter name invalid drop\n\t}\n"
-		    "\tchain input {\n\t\ttype filter hook input priority -1\n"
-		    "\t\tiifname wan0 ct state invalid counter name invalid\n\t}\n}\n");
+		    "\tchain forward {\n\t\ttype filter hook forward priority -1\n" +
+		    rules[0] + "\t}\n\tchain input {\n\t\ttype filter hook input priority -1\n" + rules[1] +
+		    "\t}\n}\n");
 	}
 	std::uint64_t invalid() const { return counted_by(gw(), "invalid"); }
 	/// So much each way, as fast as it goes.
@@ -144,9 +151,9 @@ TEST_P(FastPath, EndsWithItsSession) {
 
 TEST_P(FastPath, ALargeTransferOutlivesRulesThatChange) {
 	run_daemon(game());
-	count_invalid();
 	trigger(lan1());
 	const auto ends = connect_in(6001, lan1(), kRemote2);
+	count_invalid(ends.first);
 	nft("add chain inet lab changing\n");
 	unsigned changes = 0;
 	{
@@ -165,9 +172,9 @@ TEST_P(FastPath, ALargeTransferOutlivesRulesThatChange) {
 /// Each flush makes the connection's entry anew, with no knowledge of its windows.
 TEST_P(FastPath, ALargeTransferOutlivesFlushes) {
 	run_daemon(game());
-	count_invalid();
 	trigger(lan1());
 	const auto ends = connect_in(6001, lan1(), kRemote2);
+	count_invalid(ends.first);
 	{
 		const Meanwhile flush(700ms, [&] { must(gw(), {"conntrack", "-F"}); });
 		EXPECT_TRUE(transfer(ends, 304));
