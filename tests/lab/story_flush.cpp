@@ -129,18 +129,17 @@ TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
 	const Fd &host = udp_on(lan1(), kUdp);
 	Stream stream(remote_, host_);
 	Flow in(udp_, {kWan, kUdp}, host, 1000), out(host, local_end(udp_), udp_, 1000);
-	// Where all of it has permission just then, nobody misses an entry.
-	unsigned flushes = 0;
-	for (; flushes < 20 || (flushes < 200 && counter("remade") == 0); flushes++) {
+	// For longer than permission lasts, twice. Whose packet comes first after it, and makes the entry, is not told.
+	constexpr unsigned kFlushes = 20;
+	for (unsigned i = 0; i < kFlushes; i++) {
 		must(gw(), {"conntrack", "-F"});
-		std::this_thread::sleep_for(50ms);
+		std::this_thread::sleep_for(120ms);
 	}
 	const auto [sent, lost, broken] = stream.finish();
 	EXPECT_EQ(broken, 0U);
 	EXPECT_EQ(lost, 0U) << "of " << sent;
 	// Of two packets that meet after a flush, one each way, the kernel drops one.
-	EXPECT_LE(in.finish().second + out.finish().second, flushes);
-	EXPECT_GT(counter("remade"), 0U);
+	EXPECT_LE(in.finish().second + out.finish().second, kFlushes);
 }
 
 /// Nothing else asks conntrack for anything then: the rule of ptrig's own chain does.
