@@ -122,7 +122,7 @@ static __noinline void pt_arrive_remade(const struct pt_arrival *a) {
 	if (!lan || !wan)
 		return;
 	lan->flags &= ~PTRIG_SESSION_LIBERAL;
-	lan->remade = wan->remade = bpf_jiffies64();
+	lan->remade = bpf_jiffies64();
 	lan->flags |= PTRIG_SESSION_REMADE;
 	wan->flags |= PTRIG_SESSION_REMADE;
 	pt_event_liberal(a->lan);
@@ -269,8 +269,7 @@ __noinline int pt_arrive(struct __sk_buff *skb, struct pt_flow *f) {
 
 	if (reason != PTRIG_FORWARDED && reason != PTRIG_REMADE)
 		return reason;
-	if (reason == PTRIG_FORWARDED && a.wan && a.lan->flags & PTRIG_SESSION_REMADE &&
-	    pt_answer_waits(a.at, a.wan, e))
+	if (reason == PTRIG_FORWARDED && pt_answer_waits(a.at, a.wan, e))
 		return PTRIG_REMADE_WAITS;
 	if (f->p.tcp_flags & (PT_TCP_FIN | PT_TCP_RST)) {
 		reason = pt_arrive_closes(skb, f, &a, e, reason);

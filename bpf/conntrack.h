@@ -132,16 +132,6 @@ struct pt_entry {
 	__u32 window; /* TCP: the largest that the receiver of such a packet has announced */
 };
 
-static __noinline void pt_entry_tuples(const struct nf_conn *ct, struct pt_entry *e) {
-	e->orig.saddr = ct->tuplehash[0].tuple.src.u3.ip;
-	e->orig.daddr = ct->tuplehash[0].tuple.dst.u3.ip;
-	e->orig.sport = ct->tuplehash[0].tuple.src.u.all;
-	e->orig.dport = ct->tuplehash[0].tuple.dst.u.all;
-	e->reply.saddr = ct->tuplehash[1].tuple.src.u3.ip;
-	e->reply.daddr = ct->tuplehash[1].tuple.dst.u3.ip;
-	e->reply.sport = ct->tuplehash[1].tuple.src.u.all;
-	e->reply.dport = ct->tuplehash[1].tuple.dst.u.all;
-}
 static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tuple *t, __u8 proto, struct pt_entry *e) {
 	struct bpf_ct_opts opts = {};
 	struct nf_conn *ct = pt_conntrack_find(skb, t, proto, &opts);
@@ -161,7 +151,14 @@ static __noinline bool pt_entry_look(struct __sk_buff *skb, const struct pt_tupl
 		e->liberal = ct->proto.tcp.seen[0].flags & ct->proto.tcp.seen[1].flags & PT_CT_TCP_BE_LIBERAL;
 		e->window = e->is_reply ? ct->proto.tcp.seen[0].td_maxwin : ct->proto.tcp.seen[1].td_maxwin;
 	}
-	pt_entry_tuples(ct, e);
+	e->orig.saddr = ct->tuplehash[0].tuple.src.u3.ip;
+	e->orig.daddr = ct->tuplehash[0].tuple.dst.u3.ip;
+	e->orig.sport = ct->tuplehash[0].tuple.src.u.all;
+	e->orig.dport = ct->tuplehash[0].tuple.dst.u.all;
+	e->reply.saddr = ct->tuplehash[1].tuple.src.u3.ip;
+	e->reply.daddr = ct->tuplehash[1].tuple.dst.u3.ip;
+	e->reply.sport = ct->tuplehash[1].tuple.src.u.all;
+	e->reply.dport = ct->tuplehash[1].tuple.dst.u.all;
 	bpf_ct_release(ct);
 	return true;
 }

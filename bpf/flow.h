@@ -28,7 +28,8 @@ static __always_inline __be32 pt_flow_who(struct __sk_buff *skb, __u32 l3, __u32
 	return eth ? pt_who(eth, skb->ifindex, side, saddr) : saddr ^ pt_mix(cfg_hash_seed, skb->ifindex);
 }
 
-/* What conntrack says of this packet, where it is kept for the steps that follow. */
+/* What conntrack says of this packet, where it is kept for the steps that follow, or of the session that is just looked
+ * at. */
 static __always_inline struct pt_entry *pt_flow_scratch(void) {
 	struct ptrig_scratch *scratch = bpf_map_lookup_elem(&pt_scratch, &pt_zero);
 

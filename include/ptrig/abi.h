@@ -123,8 +123,7 @@ struct ptrig_state {
 	__u32 expecting; /* 0: pt_expected is empty */
 	__u32 zone;      /* conntrack's, in which sessions are */
 	__u32 fast;      /* PTRIG_STATE_FAST_* */
-	__u64 followed_ns; /* until then (boot time) the daemon follows the firewall's rules: permission may last long
-			    */
+	__u64 followed_ns; /* boot time until which permission may last long: the daemon follows the firewall */
 };
 
 /* ptrig_state.fast. It rests while no session is answered: then LAN egress has no program for it. */
@@ -332,7 +331,7 @@ struct ptrig_session {
 	__be16 peer_port;
 	__u8 state;
 	__u8 flags;
-	__u16 remade; /* the lower half of jiffies when that was */
+	__u16 remade; /* LAN half: the lower half of jiffies when that was */
 	__u32 ack;    /* LAN half: what its host has acknowledged last by the kernel's way */
 };
 

@@ -72,11 +72,10 @@ struct Session {
 	std::string rule;
 	std::uint32_t lease = 0;
 	Time seen = 0;
-	std::optional<Time>
-		remade; ///< TCP: its entry was made again then, and nobody has told conntrack what to make of it
-	std::optional<Time> heard; ///< when its host has last sent, at LAN ingress
-	std::string via;           ///< MAC address that the host's packets must have; empty: any
-	bool kill = false;         ///< ends with its lease, if its rule is gone
+	std::optional<Time> remade; ///< TCP: when its entry was made again, of which conntrack knows nothing yet
+	std::optional<Time> heard;  ///< when its host has last sent, at LAN ingress
+	std::string via;            ///< MAC address that the host's packets must have; empty: any
+	bool kill = false;          ///< ends with its lease, if its rule is gone
 	bool routed = false;
 	bool hairpin = false;
 	bool ask = false;     ///< a FIN or RST came by
