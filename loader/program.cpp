@@ -148,15 +148,18 @@ EntriesByMap entries_by_map(const MapSizes &sizes) {
 	};
 }
 
-/// Maps of another object's or of another gateway's instead of the object's own: those in `sibling` (the object with
-/// all of them, which is prepared first), and those that are pinned in `reuse_dir`.
-Done prepare_maps(bpf_object *object, const MapSizes &sizes, bpf_object *sibling, const std::string &reuse_dir) {
-	for (const auto &[name, entries] : sibling ? EntriesByMap{} : entries_by_map(sizes)) {
+Done size_maps(bpf_object *object, const MapSizes &sizes) {
+	for (const auto &[name, entries] : entries_by_map(sizes)) {
 		bpf_map *map = bpf_object__find_map_by_name(object, name.c_str());
 		if (!map)
 			return fail("give the maps their sizes: the programs have no " + name);
 		bpf_map__set_max_entries(map, entries);
 	}
+	return {};
+}
+
+/// Maps that exist already instead of the object's own: those of `sibling`, and those that are pinned in `reuse_dir`.
+Done reuse_maps(bpf_object *object, bpf_object *sibling, const std::string &reuse_dir) {
 	bpf_map *map = nullptr;
 	bpf_object__for_each_map(map, object) {
 		const char *name = bpf_map__name(map);
@@ -220,18 +223,17 @@ Result<std::uint32_t> tick_hz() {
 	return static_cast<std::uint32_t>((kSecond + tick.tv_nsec / 2) / tick.tv_nsec);
 }
 
-void Programs::Closer::operator()(ptrig_tc_bpf *skeleton) const {
+void SkeletonCloser::operator()(ptrig_tc_bpf *skeleton) const {
 	ptrig_tc_bpf__destroy(skeleton);
 }
-void Programs::Closer::operator()(ptrig_xdp_bpf *skeleton) const {
+void SkeletonCloser::operator()(ptrig_xdp_bpf *skeleton) const {
 	ptrig_xdp_bpf__destroy(skeleton);
 }
 
 Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes) {
 	LogSink sink;
-	const std::unique_ptr<ptrig_tc_bpf, void (*)(ptrig_tc_bpf *)> tc(ptrig_tc_bpf__open(), ptrig_tc_bpf__destroy);
-	const std::unique_ptr<ptrig_xdp_bpf, void (*)(ptrig_xdp_bpf *)> xdp(ptrig_xdp_bpf__open(),
-									    ptrig_xdp_bpf__destroy);
+	const std::unique_ptr<ptrig_tc_bpf, SkeletonCloser> tc(ptrig_tc_bpf__open());
+	const std::unique_ptr<ptrig_xdp_bpf, SkeletonCloser> xdp(ptrig_xdp_bpf__open());
 	if (!tc || !xdp)
 		return system_error("read the BPF programs");
 	const auto entries = entries_by_map(sizes);
@@ -288,14 +290,18 @@ Result<Programs> Programs::load(const MapSizes &sizes, const std::string &reuse_
 	set_constants(*programs.tc_, sizes, *hz);
 	set_constants(*programs.xdp_, sizes, *hz);
 	bpf_object *tc = programs.tc_->obj, *xdp = programs.xdp_->obj;
-	if (auto ready = prepare_maps(tc, sizes, nullptr, reuse_dir); !ready)
-		return tl::unexpected(std::move(ready.error()));
-	if (const int rc = bpf_object__load(tc); rc < 0)
-		return load_error("tc", -rc, sink.text);
-	if (auto ready = prepare_maps(xdp, sizes, tc, reuse_dir); !ready)
-		return tl::unexpected(std::move(ready.error()));
-	if (const int rc = bpf_object__load(xdp); rc < 0)
-		return load_error("xdp", -rc, sink.text);
+	const auto load = [&](const char *which, bpf_object *object) -> Done {
+		const int rc = bpf_object__load(object);
+		return rc < 0 ? Done(load_error(which, -rc, sink.text)) : Done{};
+	};
+	// tc has all the maps.
+	auto loaded = size_maps(tc, sizes)
+			      .and_then([&] { return reuse_maps(tc, nullptr, reuse_dir); })
+			      .and_then([&] { return load("tc", tc); })
+			      .and_then([&] { return reuse_maps(xdp, tc, reuse_dir); })
+			      .and_then([&] { return load("xdp", xdp); });
+	if (!loaded)
+		return tl::unexpected(std::move(loaded.error()));
 	return programs;
 }
 

@@ -44,6 +44,11 @@ Result<std::uint32_t> tick_hz();
 /// layout"); empty if they are.
 Result<std::string> maps_misfit(const std::string &dir, const MapSizes &sizes);
 
+struct SkeletonCloser {
+	void operator()(ptrig_tc_bpf *skeleton) const;
+	void operator()(ptrig_xdp_bpf *skeleton) const;
+};
+
 /// Both objects, loaded.
 class Programs {
 public:
@@ -54,12 +59,8 @@ public:
 	Done pin(const std::string &dir) const;
 
 private:
-	struct Closer {
-		void operator()(ptrig_tc_bpf *skeleton) const;
-		void operator()(ptrig_xdp_bpf *skeleton) const;
-	};
-	std::unique_ptr<ptrig_tc_bpf, Closer> tc_;
-	std::unique_ptr<ptrig_xdp_bpf, Closer> xdp_;
+	std::unique_ptr<ptrig_tc_bpf, SkeletonCloser> tc_;
+	std::unique_ptr<ptrig_xdp_bpf, SkeletonCloser> xdp_;
 };
 
 } // namespace ptrig
