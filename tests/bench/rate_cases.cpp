@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <map>
 #include <memory>
-#include <thread>
 
 #include "tests/bench/cases.h"
 #include "tests/bench/contender.h"
@@ -44,24 +43,28 @@ struct Entry {
 const std::vector<std::string> kAll{"drop", "touch", "forward", "dnat", "nft", "tc", "xdp"};
 const std::vector<std::string> kFew{"touch", "read", "nft", "tc", "xdp"};
 
+/// The same, with ptrig's daemon beside it.
+std::vector<RateCase> with_daemon(std::vector<RateCase> cases) {
+	for (RateCase &what : cases)
+		what.daemon = true;
+	return cases;
+}
+
 std::vector<RateCase> session_cases() {
 	const std::vector<Target> one{{"xdp", "touch", 0.95}, {"xdp", "nft", 5}, {"tc", "nft", 1.7}};
 	const std::vector<Target> many{{"xdp", "touch", 0.68}, {"xdp", "nft", 4.5}, {"tc", "nft", 1.7}};
-	return {
-		{"in, 1 session", BENCH_IN, 1, 65536, kAll, one, kOpenPort, false, true},
-		{"out, 1 session", BENCH_OUT, 1, 65536, kAll, one, kOpenPort, false, true},
-		{"in, 64000 sessions", BENCH_IN, 64000, 65536, kFew, many, kOpenPort, false, true},
-		{"out, 64000 sessions", BENCH_OUT, 64000, 65536, kFew, many, kOpenPort, false, true},
+	return with_daemon({
+		{"in, 1 session", BENCH_IN, 1, 65536, kAll, one},
+		{"out, 1 session", BENCH_OUT, 1, 65536, kAll, one},
+		{"in, 64000 sessions", BENCH_IN, 64000, 65536, kFew, many},
+		{"out, 64000 sessions", BENCH_OUT, 64000, 65536, kFew, many},
 		{"in, 200000 sessions",
 		 BENCH_IN,
 		 200000,
 		 262144,
 		 {"touch", "read", "nft", "xdp"},
-		 {{"xdp", "nft", 4.5}},
-		 kOpenPort,
-		 false,
-		 true},
-	};
+		 {{"xdp", "nft", 4.5}}},
+	});
 }
 
 std::vector<RateCase> rule_cases() {
@@ -79,14 +82,14 @@ std::vector<RateCase> ordinary_cases() {
 	const std::vector<std::string> those{"masquerade", "idle", "tc", "xdp"};
 	const std::vector<Target> untouched{
 		{"tc", "masquerade", 0.97}, {"xdp", "masquerade", 0.97}, {"tc", "idle", 0.985}, {"xdp", "idle", 0.985}};
-	return {
-		{"ordinary out", BENCH_OUT, 0, 65536, those, untouched, kOrdinary, false, true},
-		{"ordinary in", BENCH_IN, 0, 65536, those, untouched, kOrdinary, false, true},
-		{"ordinary out, beside a session", BENCH_OUT, 1, 65536, those, untouched, kOrdinary, false, true},
-		{"ordinary in, beside a session", BENCH_IN, 1, 65536, those, untouched, kOrdinary, false, true},
-		{"ordinary out, 1024-65535/udp leased", BENCH_OUT, 0, 65536, those, untouched, kOrdinary, true, true},
-		{"ordinary in, 1024-65535/udp leased", BENCH_IN, 0, 65536, those, untouched, kOrdinary, true, true},
-	};
+	return with_daemon({
+		{"ordinary out", BENCH_OUT, 0, 65536, those, untouched, kOrdinary},
+		{"ordinary in", BENCH_IN, 0, 65536, those, untouched, kOrdinary},
+		{"ordinary out, beside a session", BENCH_OUT, 1, 65536, those, untouched, kOrdinary},
+		{"ordinary in, beside a session", BENCH_IN, 1, 65536, those, untouched, kOrdinary},
+		{"ordinary out, 1024-65535/udp leased", BENCH_OUT, 0, 65536, those, untouched, kOrdinary, true},
+		{"ordinary in, 1024-65535/udp leased", BENCH_IN, 0, 65536, those, untouched, kOrdinary, true},
+	});
 }
 
 /// How the sink is to see the translated end of a packet.
@@ -133,6 +136,11 @@ void compare(const std::vector<Entry> &entries, const RateCase &what, Report &re
 				ratio(*rates.at(target.name), *rates.at(target.over)));
 }
 
+void note_losses(const std::string &who, const Rate &rate, Report &report) {
+	if (rate.received * 100 < rate.sent * 95)
+		report.note(fmt::format("{}: {} of {} packets arrived", who, rate.received, rate.sent));
+}
+
 void run(const RateCase &what, const Options &options, Report &report) {
 	report.begin(what.name);
 	std::vector<Entry> entries;
@@ -144,9 +152,7 @@ void run(const RateCase &what, const Options &options, Report &report) {
 			rig.send(entry.plan, entry.plan.flows); // while others had their turn, what is cached grew old
 			const Rate rate = rig.send_for(entry.plan, std::chrono::duration<double>(options.seconds),
 						       options.quick ? 1U << 18 : kFramesPerCall);
-			if (rate.received * 100 < rate.sent * 95)
-				report.note(fmt::format("{}: {} of {} packets arrived", entry.spec, rate.received,
-							rate.sent));
+			note_losses(entry.spec, rate, report);
 			entry.rates.push_back(rate.per_second());
 		}
 	compare(entries, what, report);
@@ -184,26 +190,25 @@ void run_new(bool answered, const Options &options, Report &report) {
 /// One CPU and two, each with a session of its own.
 void run_cpus(const Options &options, Report &report) {
 	report.begin("in, 1 and 2 CPUs");
-	Wanted wanted{static_cast<std::uint32_t>(std::thread::hardware_concurrency())};
+	Wanted wanted{2};
 	wanted.daemon = true;
 	for (const std::string name : {"touch", "xdp"}) {
 		const auto contender = make_contender(name, wanted);
 		Rig &rig = contender->rig();
-		std::map<unsigned, std::vector<double>> rates;
+		const bench_plan plan = rig.plan(BENCH_IN, wanted.sessions);
+		std::vector<double> one, two;
 		for (int round = 0; round < options.rounds; round++)
-			for (const auto &cpus : {std::vector{0}, std::vector{0, 1}}) {
-				rig.send(rig.plan(BENCH_IN, wanted.sessions), wanted.sessions);
-				const Rate rate = rig.send_from(cpus, rig.plan(BENCH_IN, wanted.sessions),
-								std::chrono::duration<double>(options.seconds));
-				if (rate.received * 100 < rate.sent * 95)
-					report.note(fmt::format("{}: {} of {} packets arrived", name, rate.received,
-								rate.sent));
-				rates[static_cast<unsigned>(cpus.size())].push_back(rate.per_second());
+			for (const auto &[cpus, rates] :
+			     {std::pair(std::vector{0}, &one), std::pair(std::vector{0, 1}, &two)}) {
+				rig.send(plan, wanted.sessions);
+				const Rate rate =
+					rig.send_from(cpus, plan, std::chrono::duration<double>(options.seconds));
+				note_losses(name, rate, report);
+				rates->push_back(rate.per_second());
 			}
-		report.rates(name + ", 1 CPU", rates[1]);
-		report.rates(name + ", 2 CPUs", rates[2]);
-		report.at_least(fmt::format("{}: 2 CPUs ÷ 1, each its own session", name), 1.9,
-				ratio(rates[2], rates[1]));
+		report.rates(name + ", 1 CPU", one);
+		report.rates(name + ", 2 CPUs", two);
+		report.at_least(fmt::format("{}: 2 CPUs ÷ 1, each its own session", name), 1.9, ratio(two, one));
 	}
 }
 

@@ -270,7 +270,7 @@ Rate Rig::send_from(const std::vector<int> &cpus, const bench_plan &plan, std::c
 		});
 	for (std::thread &thread : threads)
 		thread.join();
-	Rate sum{.seconds = time.count()};
+	Rate sum;
 	double per_second = 0;
 	for (const Rate &rate : rates) {
 		sum.sent += rate.sent;

@@ -143,6 +143,7 @@ TEST_P(Entries, GoWithARemoteThatIsDenied) {
 	apply(game(), "deny_remotes = ['" + kRemote3 + "']\n");
 	EXPECT_EQ(answered() + half_open(), 4) << "of another remote";
 	apply(game(), "deny_remotes = ['" + kRemote1 + "']\n");
+	EXPECT_EQ(::write(tcp_.get(), "denied", 6), 6);
 	EXPECT_TRUE(eventually(10s, [&] { // a session is looked at once a second
 		udp_send(udp_, {kWan, 6000}, "denied");
 		(void)!send(tcp_.get(), "denied", 6, MSG_NOSIGNAL); // it may have been reset by now

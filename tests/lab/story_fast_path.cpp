@@ -191,7 +191,7 @@ protected:
 	static constexpr std::uint16_t kFirst = 2000, kPort = 6000;
 	static constexpr unsigned kSessions = 60000;
 
-	/// The gateway is up with this.
+	/// The daemon runs, and all sessions are answered.
 	void begin_all();
 	/// One packet of each session, each way.
 	void round();
@@ -201,6 +201,7 @@ protected:
 	/// Nothing arrives any more at either end, in a while, for traffic that goes on.
 	void expect_all_ends_with(const std::function<void()> &bedtime);
 
+	MacBytes host_mac_{};
 	std::unique_ptr<FrameSender> remote_, host_;
 	std::unique_ptr<PacketCount> at_host_, at_remote_;
 };
@@ -209,7 +210,7 @@ LAB_STORIES(ManySessions);
 void ManySessions::send(bool from_remote, unsigned first, unsigned count) {
 	static const std::uint32_t remote = to_number(kRemote2), wan_address = to_number(kWan);
 	const std::uint32_t host = to_number(host1());
-	const MacBytes from = from_remote ? to_mac("02:00:00:00:00:10") : to_mac(mac_of(lan1()));
+	const MacBytes from = from_remote ? to_mac("02:00:00:00:00:10") : host_mac_;
 	FrameSender &sender = from_remote ? *remote_ : *host_;
 	for (unsigned i = first; i < first + count; i++) {
 		const auto port = static_cast<std::uint16_t>(kFirst + i);
@@ -229,7 +230,10 @@ void ManySessions::round() {
 }
 
 void ManySessions::begin_all() {
+	run_daemon(game("timeout = '60s'"), "max_sessions = 65536\nmax_halfopen = 4096\n",
+		   "[limits]\nsessions_per_host = 0\nnew_sessions_per_second = 0\n");
 	trigger(lan1());
+	host_mac_ = to_mac(mac_of(lan1()));
 	// Nobody listens there, and neither end is to answer with ICMP.
 	const std::string hook = "prerouting priority raw";
 	at_host_ = std::make_unique<PacketCount>(lan1(), hook, "udp dport 6000");
@@ -267,11 +271,7 @@ void ManySessions::expect_all_ends_with(const std::function<void()> &bedtime) {
 		    std::chrono::duration<double>(last - since).count());
 }
 
-const std::string kMany = "max_sessions = 65536\nmax_halfopen = 4096\n";
-const std::string kManyLimits = "[limits]\nsessions_per_host = 0\nnew_sessions_per_second = 0\n";
-
 TEST_P(ManySessions, EndWithTheirBedtime) {
-	run_daemon(game("timeout = '60s'"), kMany, kManyLimits);
 	begin_all();
 	ASSERT_TRUE(eventually(30s, [&] { // most of them have permission
 		const std::uint64_t before = counter("accelerated");
@@ -288,7 +288,6 @@ TEST_P(ManySessions, EndWithTheirBedtimeByLegacyIptables) {
 	const std::string rules = "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n"
 				  "*nat\n-A POSTROUTING -o wan0 -j MASQUERADE\nCOMMIT\n";
 	must(gw(), {"iptables-legacy-restore"}, rules);
-	run_daemon(game("timeout = '60s'"), kMany, kManyLimits);
 	begin_all();
 	expect_all_ends_with([&] {
 		must(gw(), {"iptables-legacy", "-I", "FORWARD", "-d", host1(), "-j", "DROP"});

@@ -131,6 +131,7 @@ TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
 	Flow in(udp_, {kWan, kUdp}, host, 1000), out(host, local_end(udp_), udp_, 1000);
 	// For longer than permission lasts, twice. Whose packet comes first after it, and makes the entry, is not told.
 	constexpr unsigned kFlushes = 20;
+	const std::uint64_t before = counter("forwarded") + counter("remade");
 	for (unsigned i = 0; i < kFlushes; i++) {
 		must(gw(), {"conntrack", "-F"});
 		std::this_thread::sleep_for(120ms);
@@ -140,6 +141,7 @@ TEST_P(Flush, TrafficGoesOnThatIsFlushedMeanwhile) {
 	EXPECT_EQ(lost, 0U) << "of " << sent;
 	// Of two packets that meet after a flush, one each way, the kernel drops one.
 	EXPECT_LE(in.finish().second + out.finish().second, kFlushes);
+	EXPECT_GE(counter("forwarded") + counter("remade"), before + 4) << "what met a flush by the kernel's way";
 }
 
 /// Nothing else asks conntrack for anything then: the rule of ptrig's own chain does.
